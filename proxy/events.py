@@ -1,0 +1,146 @@
+"""Frozen facts that the inner layers state; `telemetry.py` turns them into
+metrics and log lines. Nobody in `cache` or `upstream` knows Prometheus."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["manifest", "blob", "tags", "referrers"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamAnswered:
+    """One HTTP exchange with an upstream (redirect hops count as one)."""
+
+    upstream: str
+    operation: Literal["manifest", "blob", "tags", "referrers", "token", "ping"]
+    method: str
+    status: int
+    """0: no answer at all (refused, reset, timed out)."""
+    duration_s: float
+    """Until the head had arrived."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BytesFetched:
+    """Body bytes that came from an upstream."""
+
+    upstream: str
+    kind: Kind
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenFetched:
+    """A token request was made."""
+
+    upstream: str
+    granted: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaRead:
+    """An upstream told its quota."""
+
+    upstream: str
+    limit: int | None
+    remaining: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerMoved:
+    """An upstream's circuit breaker changed state."""
+
+    upstream: str
+    state: Literal["ok", "failing", "limited"]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlightStarted:
+    """A fill began."""
+
+    digest: str
+    upstream: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlightResumed:
+    """A source broke (or a spool from before a restart was found); went on at `offset`."""
+
+    digest: str
+    upstream: str
+    offset: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlightEnded:
+    """A fill ended."""
+
+    digest: str
+    upstream: str
+    outcome: Literal["stored", "unkept", "failed", "mismatch", "refused", "cancelled"]
+    size: int
+    duration_s: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowerJoined:
+    """A reader joined a fill that somebody else had started."""
+
+    digest: str
+    upstream: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evicted:
+    """Blobs were removed to make room."""
+
+    count: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedStale:
+    """A tag was answered from its record because the upstream could not be asked."""
+
+    upstream: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagMoved:
+    """A tag names another digest than before."""
+
+    upstream: str
+    repository: str
+    tag: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageFailed:
+    """Something could not be kept or read; the request went on without."""
+
+    operation: str
+    reason: str
+
+
+Event = (
+    UpstreamAnswered
+    | BytesFetched
+    | TokenFetched
+    | QuotaRead
+    | BreakerMoved
+    | FlightStarted
+    | FlightResumed
+    | FlightEnded
+    | FollowerJoined
+    | Evicted
+    | ServedStale
+    | TagMoved
+    | StorageFailed
+)

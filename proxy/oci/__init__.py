@@ -1,0 +1,1 @@
+"""The registry protocol as pure functions and values: no async, no I/O."""
