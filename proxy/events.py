@@ -1,5 +1,6 @@
 """Frozen facts that the inner layers state; `telemetry.py` turns them into
-metrics and log lines. Nobody in `cache` or `upstream` knows Prometheus."""
+metrics and log lines. Nobody in `cache` or `upstream` knows Prometheus.
+"""
 
 from __future__ import annotations
 

@@ -111,7 +111,8 @@ class Upstream(Protocol):
 
     async def get_manifest(self, repository: Repository, reference: Reference) -> Manifest | None:
         """The manifest; its body matches `descriptor.digest` and, for a digest
-        reference, that digest (else `DigestMismatch`)."""
+        reference, that digest (else `DigestMismatch`).
+        """
 
     async def stat_blob(self, repository: Repository, digest: Digest) -> BlobStat | None: ...
 
@@ -130,7 +131,8 @@ class Upstream(Protocol):
 
     async def referrers(self, repository: Repository, digest: Digest) -> bytes | None:
         """The OCI index of referrers, unfiltered, all pages joined; None where
-        the upstream has no such API (the caller falls back to the tag schema)."""
+        the upstream has no such API (the caller falls back to the tag schema).
+        """
 
     async def anonymous_may_read(
         self,
