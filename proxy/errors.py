@@ -120,3 +120,7 @@ class NoSpace(StorageUnavailable):
 
 class Overloaded(EntrepotError):
     """A limit is reached; nothing is wrong with the request."""
+
+
+class StartupError(EntrepotError):
+    """The process can't start: a port is taken, `data_dir` is locked or unwritable."""

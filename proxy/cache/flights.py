@@ -1,0 +1,183 @@
+"""Who is bringing what: one flight per blob, owned by the process.
+
+A flight outlives every request: clients only follow it. It gathers sources as
+requests for the same blob arrive from other repositories, and a refusal binds
+only the source that was refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from proxy.cache.spool import Spool
+from proxy.errors import EntrepotError, TransferBroken
+from proxy.events import FlightStarted, FollowerJoined
+from proxy.oci.names import Repository
+from proxy.ports import BlobKey, Observe, Upstream
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A repository of an upstream that should have the blob."""
+
+    upstream: Upstream
+    repository: Repository
+
+
+class Flight:
+    """One fill in progress.
+
+    `content` is set once the head of the blob has arrived: the spool, or the
+    verified bytes themselves for a small blob. `size` in bytes with it.
+    """
+
+    def __init__(self, key: BlobKey, first: Source) -> None:
+        self.key = key
+        self.sources: list[Source] = [first]
+        self.refused: dict[Source, EntrepotError] = {}
+        self.content: Spool | bytes | None = None
+        self.failure: BaseException | None = None
+        self.followers = 0
+        self.followers_changed: Callable[[int], None] = lambda _count: None
+        self.started_at = time.monotonic()
+        self.fetched = 0
+        self._waiters: list[asyncio.Future[None]] = []
+
+    @property
+    def size(self) -> int | None:
+        """Bytes of the whole blob, None while unknown."""
+        match self.content:
+            case None:
+                return None
+            case bytes(data):
+                return len(data)
+            case spool:
+                return spool.size
+
+    async def wait_content(self, source: Source) -> Spool | bytes:
+        """The content once there is any.
+
+        Raises what refused this very source, or what ended the flight.
+        """
+        while True:
+            if source in self.refused:
+                raise self.refused[source]
+            if self.content is not None:
+                return self.content
+            if self.failure is not None:
+                if isinstance(self.failure, EntrepotError):
+                    raise self.failure
+                raise TransferBroken("the fill was given up") from self.failure
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiters.append(waiter)
+            await waiter
+
+    def add(self, source: Source) -> None:
+        """Another repository that may serve the blob."""
+        if source not in self.sources:
+            self.sources.append(source)
+
+    def refuse(self, source: Source, error: EntrepotError) -> None:
+        """`source` does not have it, or may not show it."""
+        self.refused[source] = error
+        self._wake()
+
+    def show(self, content: Spool | bytes) -> None:
+        """The head has arrived (spool), or all of it, verified (bytes)."""
+        self.content = content
+        self._wake()
+
+    def fail(self, cause: BaseException) -> None:
+        """It ends without (more) content."""
+        self.failure = cause
+        if isinstance(self.content, Spool):
+            self.content.fail(cause)
+        self._wake()
+
+    def follow(self) -> None:
+        """One more reader."""
+        self.followers += 1
+        self.followers_changed(self.followers)
+
+    def leave(self) -> None:
+        """One reader fewer. The flight goes on: the next one will hit."""
+        self.followers -= 1
+        self.followers_changed(self.followers)
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+class Flights:
+    """All flights by blob; at most `limit` at once."""
+
+    def __init__(
+        self, fill: Callable[[Flight], Awaitable[None]], *, limit: int, observe: Observe
+    ) -> None:
+        self._fill = fill
+        self._limit = limit
+        self._observe = observe
+        self._flights: dict[BlobKey, Flight] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    @property
+    def full(self) -> bool:
+        """Whether no further flight may start."""
+        return self._closing or len(self._flights) >= self._limit
+
+    def all(self) -> list[Flight]:
+        """Those in progress, for status pages."""
+        return list(self._flights.values())
+
+    def get(self, key: BlobKey) -> Flight | None:
+        """The flight that is bringing a blob."""
+        return self._flights.get(key)
+
+    def join(self, key: BlobKey, source: Source) -> tuple[Flight, bool]:
+        """The flight for `key`, started if need be; whether it was started now.
+
+        A plain `def`: nothing can come between looking and starting.
+        """
+        flight = self._flights.get(key)
+        if flight is not None:
+            flight.add(source)
+            self._observe(FollowerJoined(digest=str(key.digest), upstream=source.upstream.name))
+            return flight, False
+        flight = Flight(key, source)
+        self._flights[key] = flight
+        self._observe(FlightStarted(digest=str(key.digest), upstream=source.upstream.name))
+        task = asyncio.create_task(self._run(flight))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return flight, True
+
+    async def _run(self, flight: Flight) -> None:
+        try:
+            await self._fill(flight)
+        except EntrepotError as error:
+            flight.fail(error)
+        except BaseException as error:
+            # Cancellation included: followers must never wait for a dead flight.
+            flight.fail(error)
+            raise
+        finally:
+            self._flights.pop(flight.key, None)
+
+    async def aclose(self, grace_s: float) -> None:
+        """Let flights end for `grace_s`, then cancel them; they keep what they can."""
+        self._closing = True
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace_s)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

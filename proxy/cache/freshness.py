@@ -1,0 +1,130 @@
+"""May a tag be answered from its record? Pure: values in, a decision out.
+
+Two questions, in this order: `before` asking the upstream, and `after`. The
+caller does the asking and carries the decision out.
+
+- What is fresh is served; nobody is asked.
+- Trouble at the upstream (down, 5xx, 429, nonsense) never takes away what is
+  held: it is served stale, however old, and marked.
+- A refusal (401, 403) may be a passing fault of a token server or a revoked
+  right; the record is served until `stale_max_s` after the last confirmation.
+- "There is no such tag" from an upstream that knows us is the truth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, assert_never
+
+from proxy.cache.records import TagRecord
+from proxy.errors import AccessDenied, EntrepotError, UpstreamUnavailable
+from proxy.oci.manifests import Descriptor
+
+# A clock that was set back must not keep a tag "fresh" for the difference.
+_SKEW_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How long a tag counts as fresh, and how long after a refusal it is served."""
+
+    fresh_s: float
+    stale_max_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """Serve the record; ask nobody."""
+
+    record: TagRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask the upstream what the tag names now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """Unchanged: note the time, serve the record."""
+
+    record: TagRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """Get that manifest, then write the record."""
+
+    record: TagRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """Serve the record, marked."""
+
+    record: TagRecord
+    reason: Literal["unreachable", "limited", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """There is no such tag (any more): forget the record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fail:
+    """Nothing can be served; raise this."""
+
+    error: EntrepotError
+
+
+def before(record: TagRecord | None, *, now: float, policy: Policy) -> Fresh | Ask:
+    """Whether the record may be served without asking."""
+    if record is None:
+        return Ask()
+    age_s = now - record.checked_at
+    return Fresh(record) if -_SKEW_S <= age_s < policy.fresh_s else Ask()
+
+
+def after(
+    record: TagRecord | None,
+    answer: Descriptor | AccessDenied | UpstreamUnavailable | None,
+    *,
+    url: str,
+    now: float,
+    policy: Policy,
+    limited: bool = False,
+) -> Confirmed | Move | Stale | Gone | Fail:
+    """What the upstream's answer means. `None`: it has no such tag.
+
+    `limited`: the trouble is a rate limit (for the mark only).
+    """
+    match answer:
+        case None:
+            return Gone()
+        case Descriptor():
+            if record is None or record.current.digest != answer.digest:
+                return Move(moved(record, answer, url=url, now=now))
+            return Confirmed(record)
+        case AccessDenied():
+            if record is not None and now - record.checked_at <= policy.stale_max_s:
+                return Stale(record, "refused")
+            return Fail(answer)
+        case UpstreamUnavailable():
+            if record is not None:
+                return Stale(record, "limited" if limited else "unreachable")
+            return Fail(answer)
+        case _:
+            assert_never(answer)
+
+
+def moved(record: TagRecord | None, current: Descriptor, *, url: str, now: float) -> TagRecord:
+    """The record after the tag came to name `current`."""
+    return TagRecord(
+        url=url,
+        current=current,
+        previous=None if record is None else record.current,
+        fetched_at=now,
+        checked_at=now,
+        extra={} if record is None else record.extra,
+    )

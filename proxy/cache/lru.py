@@ -1,0 +1,74 @@
+"""Bounded memory: a mapping with a budget that forgets what was used least recently."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+def _one(_value: object) -> int:
+    return 1
+
+
+class Lru(Generic[K, V]):
+    """At most `budget` in the sum of `weigh(value)` (default: entries).
+
+    `dropped` hears of every value that leaves, replaced ones included.
+    """
+
+    def __init__(
+        self,
+        budget: int,
+        *,
+        weigh: Callable[[V], int] = _one,
+        dropped: Callable[[V], None] | None = None,
+    ) -> None:
+        self._budget = budget
+        self._weigh = weigh
+        self._dropped = dropped
+        self._items: OrderedDict[K, V] = OrderedDict()
+        self.weight = 0
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __contains__(self, key: K) -> bool:
+        return key in self._items
+
+    def get(self, key: K) -> V | None:
+        """The value, now the most recently used; None if absent."""
+        value = self._items.get(key)
+        if value is not None:
+            self._items.move_to_end(key)
+        return value
+
+    def put(self, key: K, value: V) -> None:
+        """Keep `value`, forgetting others as needed; one above the whole budget is not kept."""
+        self.pop(key)
+        weight = self._weigh(value)
+        if weight > self._budget:
+            if self._dropped is not None:
+                self._dropped(value)
+            return
+        self._items[key] = value
+        self.weight += weight
+        while self.weight > self._budget:
+            oldest = next(iter(self._items))
+            self.pop(oldest)
+
+    def pop(self, key: K) -> None:
+        """Forget one; nothing happens if it is not there."""
+        value = self._items.pop(key, None)
+        if value is not None:
+            self.weight -= self._weigh(value)
+            if self._dropped is not None:
+                self._dropped(value)
+
+    def clear(self) -> None:
+        """Forget all."""
+        while self._items:
+            self.pop(next(iter(self._items)))

@@ -1,0 +1,49 @@
+"""Single flight: many who ask the same at once cause one piece of work.
+
+The work is a task owned here, not by whoever asked first: an asker who leaves
+cancels nothing, and every asker hears the same outcome, failure included.
+Results are not remembered; that is what caches are for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from typing import Any, TypeVar, cast
+
+T = TypeVar("T")
+
+
+class SingleFlight:
+    """Running work by key."""
+
+    def __init__(self) -> None:
+        self._running: dict[Hashable, asyncio.Task[Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def join(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> Awaitable[T]:
+        """The outcome of the running work for `key`, started now if there is none.
+
+        A plain `def`: nothing can happen between looking and starting.
+        """
+        task = self._running.get(key)
+        if task is None:
+            task = asyncio.create_task(work())
+            self._running[key] = task
+            task.add_done_callback(lambda done: self._forget(key, done))
+        return cast("Awaitable[T]", asyncio.shield(task))
+
+    def _forget(self, key: Hashable, task: asyncio.Task[Any]) -> None:
+        self._running.pop(key, None)
+        if not task.cancelled():
+            # Retrieved here because every asker may have left by now.
+            task.exception()
+
+    async def aclose(self) -> None:
+        """Cancel what is running and wait for its end."""
+        tasks = list(self._running.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
