@@ -34,7 +34,8 @@ class ExposureGuard:
         self._clock = clock
         self._recheck_s = recheck_s
         self._flights = SingleFlight()
-        self._refused: Lru[tuple[str, Repository], float] = Lru(10_000)
+        # By reference: that one tag is missing must not hide its repository.
+        self._refused: Lru[tuple[str, Repository, str, str], float] = Lru(10_000)
 
     async def check(
         self,
@@ -73,12 +74,13 @@ class ExposureGuard:
         now = self._clock()
         if known is not None and 0 <= now - known.checked_at < self._recheck_s:
             return
-        refused_at = self._refused.get((upstream.name, repository))
+        question = (upstream.name, repository, kind, reference)
+        refused_at = self._refused.get(question)
         if refused_at is not None and 0 <= now - refused_at < _REFUSAL_REMEMBERED_S:
             raise self._refusal(upstream, repository)
         try:
             readable = await self._flights.join(
-                (upstream.name, repository, kind, reference),
+                question,
                 lambda: upstream.anonymous_may_read(repository, kind, reference),
             )
         except UpstreamUnavailable:
@@ -92,7 +94,7 @@ class ExposureGuard:
             return
         if known is not None:
             await self._facts.put_exposure(upstream, repository, None)
-        self._refused.put((upstream.name, repository), now)
+        self._refused.put(question, now)
         raise self._refusal(upstream, repository)
 
     def _refusal(self, upstream: Upstream, repository: Repository) -> AccessDenied:

@@ -23,6 +23,10 @@ class SingleFlight:
     def __len__(self) -> int:
         return len(self._running)
 
+    def running(self, key: Hashable) -> bool:
+        """Whether work for `key` is in progress."""
+        return key in self._running
+
     def join(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> Awaitable[T]:
         """The outcome of the running work for `key`, started now if there is none.
 

@@ -1,0 +1,207 @@
+"""Manifests by digest: memory, then disk, then one fetch for all who ask.
+
+A manifest's bytes are a blob like any other; the link record of its repository
+says that they are a manifest, and of which type. So content that was only ever
+shown as a layer is never served as a manifest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proxy.cache.blobs import BlobCache, group_of
+from proxy.cache.content import Outcome
+from proxy.cache.facts import Facts
+from proxy.cache.local import LocalBlobs
+from proxy.cache.lru import Lru
+from proxy.cache.records import Link
+from proxy.cache.single import SingleFlight
+from proxy.errors import (
+    BadUpstreamAnswer,
+    StorageUnavailable,
+    UnknownManifest,
+    UpstreamUnavailable,
+)
+from proxy.events import StorageFailed
+from proxy.oci.digest import Digest
+from proxy.oci.manifests import (
+    INDEX_TYPES,
+    MEDIA_TYPES,
+    SCHEMA1_TYPES,
+    Descriptor,
+    Manifest,
+    children,
+)
+from proxy.oci.names import Repository
+from proxy.ports import BlobKey, Coordination, Observe, Upstream
+
+_ABSENT = b"absent"
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """An answer: what it is, how it came about, a warning to pass on.
+
+    `manifest` is None when only the descriptor was asked for and is known.
+    """
+
+    descriptor: Descriptor
+    manifest: Manifest | None
+    outcome: Outcome
+    warning: str | None = None
+
+
+class ManifestCache:
+    """Answers requests for manifests by digest."""
+
+    def __init__(
+        self,
+        *,
+        local: LocalBlobs,
+        facts: Facts,
+        memory: Lru[BlobKey, bytes],
+        size_hints: Lru[Digest, int],
+        blobs: BlobCache,
+        coordination: Coordination,
+        observe: Observe,
+        manifest_bytes_max: int,
+        negative_s: float,
+    ) -> None:
+        self._local = local
+        self._facts = facts
+        self._memory = memory
+        self._size_hints = size_hints
+        self._blobs = blobs
+        self._coordination = coordination
+        self._observe = observe
+        self._manifest_bytes_max = manifest_bytes_max
+        self._negative_s = negative_s
+        self._flights = SingleFlight()
+
+    async def held(
+        self, upstream: Upstream, repository: Repository, digest: Digest
+    ) -> Manifest | None:
+        """The manifest if this repository may serve it and the bytes are here."""
+        link = self._facts.link_known(upstream, repository, digest)
+        if link is None:
+            link = await self._facts.link(upstream, repository, digest)
+        if link is None or link.media_type not in MEDIA_TYPES:
+            return None
+        body = await self._body(BlobKey(group_of(upstream), digest))
+        if body is None:
+            return None
+        descriptor = Descriptor(media_type=link.media_type, digest=digest, size=len(body))
+        return Manifest(descriptor=descriptor, body=body)
+
+    async def get(
+        self, upstream: Upstream, repository: Repository, digest: Digest
+    ) -> tuple[Manifest, Outcome]:
+        """Held or fetched. Raises `UnknownManifest`, `AccessDenied`, `UpstreamUnavailable`."""
+        manifest = await self.held(upstream, repository, digest)
+        if manifest is not None:
+            return manifest, "hit"
+        joined = (upstream.name, repository, digest)
+        outcome: Outcome = "join" if self._flights.running(joined) else "miss"
+        fetched = await self._flights.join(
+            joined, lambda: self._fetch(upstream, repository, digest)
+        )
+        return fetched, outcome
+
+    async def complete(
+        self, upstream: Upstream, repository: Repository, manifest: Manifest
+    ) -> bool:
+        """Whether a pull that starts here can be finished with the upstream gone.
+
+        For an index: of at least one of its images, since nobody needs them all.
+        """
+        try:
+            needed = children(manifest)
+        except BadUpstreamAnswer:
+            return False
+        if manifest.descriptor.media_type in INDEX_TYPES:
+            for child in needed.manifests:
+                held = await self.held(upstream, repository, child.digest)
+                if held is not None and await self.complete(upstream, repository, held):
+                    return True
+            return not needed.manifests
+        for blob in needed.blobs:
+            if not await self._blobs.held(upstream, repository, blob.digest):
+                return False
+        return True
+
+    async def keep(self, upstream: Upstream, repository: Repository, manifest: Manifest) -> bool:
+        """Store a verified manifest and its link; False where it can't be kept."""
+        descriptor = manifest.descriptor
+        if descriptor.media_type in SCHEMA1_TYPES:
+            return False
+        key = BlobKey(group_of(upstream), descriptor.digest)
+        self._memory.put(key, manifest.body)
+        self._hint(manifest)
+        kept = True
+        try:
+            await self._local.put_bytes(key, manifest.body)
+        except StorageUnavailable as error:
+            self._observe(StorageFailed(operation="manifest write", reason=str(error)))
+            kept = False
+        link = Link(url=upstream.url, media_type=descriptor.media_type, size=descriptor.size)
+        await self._facts.put_link(upstream, repository, descriptor.digest, link)
+        return kept
+
+    async def aclose(self) -> None:
+        """Stop fetching."""
+        await self._flights.aclose()
+
+    async def _fetch(self, upstream: Upstream, repository: Repository, digest: Digest) -> Manifest:
+        absence = f"absent/{upstream.name}/{repository}/manifests/{digest}"
+        unknown = UnknownManifest(f"{upstream.name} has no manifest {digest} in {repository}")
+        if await self._coordination.get(absence) is not None:
+            raise unknown
+        body = await self._body(BlobKey(group_of(upstream), digest))
+        if body is not None:
+            # The bytes came by another repository: only ask whether ours has them.
+            found = await upstream.resolve(repository, digest)
+            if isinstance(found, Descriptor):
+                found = Manifest(descriptor=found, body=body)
+        else:
+            found = await upstream.get_manifest(repository, digest)
+        if found is None:
+            await self._coordination.put(absence, _ABSENT, ttl_s=self._negative_s)
+            raise unknown
+        if found.descriptor.digest != digest:
+            raise BadUpstreamAnswer(f"{upstream.name} answered {digest} with another digest")
+        await self.keep(upstream, repository, found)
+        return found
+
+    async def _body(self, key: BlobKey) -> bytes | None:
+        data = self._memory.get(key)
+        if data is not None:
+            return data
+        data = await self._local.read(key, self._manifest_bytes_max)
+        if data is not None:
+            self._memory.put(key, data)
+        return data
+
+    def _hint(self, manifest: Manifest) -> None:
+        """Remember the sizes it tells: some upstreams send blobs without a length."""
+        try:
+            needed = children(manifest)
+        except BadUpstreamAnswer:
+            return  # Served as it is; only the hints are lost.
+        for blob in needed.blobs:
+            self._size_hints.put(blob.digest, blob.size)
+
+
+def down(upstream: Upstream) -> bool:
+    """Whether an upstream is known not to answer now."""
+    return upstream.health().state == "failing"
+
+
+def unfinishable(upstream: Upstream, repository: Repository) -> UpstreamUnavailable:
+    """What to answer for an image that can't be pulled to its end now.
+
+    A client that gets the manifest may be bound to us for the whole image
+    (containers/image is), so half an image is worse than none.
+    """
+    return UpstreamUnavailable(
+        f"{upstream.name} can't be reached, and not all of {repository} is held here"
+    )
