@@ -83,6 +83,10 @@ class AccessDenied(EntrepotError):
         self.authenticated = authenticated
 
 
+class NotExposed(AccessDenied):
+    """Our credentials could fetch it, but `expose` does not let anyone see it."""
+
+
 # --- trouble: another try, another source or a stale copy may help --------------
 
 

@@ -11,6 +11,23 @@ Kind = Literal["manifest", "blob", "tags", "referrers"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RequestServed:
+    """A client's request came to its end, whichever."""
+
+    kind: Literal["manifest", "blob", "tags", "referrers", "catalog", "ping", "other"]
+    method: str
+    upstream: str
+    outcome: Literal["hit", "miss", "join", "stale", "pass", "error"]
+    status: int
+    size: int
+    """Body bytes sent."""
+    complete: bool
+    """False: the client left, or we had to cut the body."""
+    duration_s: float
+    first_byte_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamAnswered:
     """One HTTP exchange with an upstream (redirect hops count as one)."""
 
@@ -131,7 +148,8 @@ class StorageFailed:
 
 
 Event = (
-    UpstreamAnswered
+    RequestServed
+    | UpstreamAnswered
     | BytesFetched
     | TokenFetched
     | QuotaRead

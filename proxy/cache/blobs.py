@@ -80,7 +80,8 @@ class BlobCache:
     async def open(
         self, upstream: Upstream, repository: Repository, digest: Digest, *, start: int = 0
     ) -> Content:
-        """The blob, ready to be sent; `start` is the first byte that is wanted.
+        """The blob, ready to be sent; `start` is the first byte that is wanted,
+        negative: counted from the end.
 
         Raises `UnknownBlob`, `AccessDenied`, `UpstreamUnavailable` (within the
         header budget), `Overloaded`.
@@ -149,6 +150,7 @@ class BlobCache:
         data = self._memory.get(key)
         if data is not None:
             await self._vouch(source, key.digest)
+            self._local.touch(key)
             return Bytes(data, "hit")
         file = self._local.peek(key)
         if file is None:
@@ -180,7 +182,7 @@ class BlobCache:
             case bytes(data):
                 return Bytes(data, outcome)
             case Spool() as spool:
-                ahead = start - spool.written
+                ahead = (start if start >= 0 else max(0, spool.size + start)) - spool.written
                 if ahead > AHEAD_BYTES_MAX and not spool.verified:
                     return passthrough.stream(key.digest, source, spool.size, self._observe)
                 if spool.file is None:

@@ -15,7 +15,7 @@ from proxy.cache.facts import Facts
 from proxy.cache.lru import Lru
 from proxy.cache.records import Exposure
 from proxy.cache.single import SingleFlight
-from proxy.errors import AccessDenied, UpstreamUnavailable
+from proxy.errors import NotExposed, UpstreamUnavailable
 from proxy.oci.names import Repository
 from proxy.ports import Clock, Upstream
 
@@ -46,7 +46,7 @@ class ExposureGuard:
     ) -> None:
         """Return if the repository may be shown to anyone.
 
-        Raises `AccessDenied` if not, `UpstreamUnavailable` if that can't be found
+        Raises `NotExposed` if not, `UpstreamUnavailable` if that can't be found
         out now and was never known.
         """
         if not upstream.credentialed:
@@ -59,7 +59,7 @@ class ExposureGuard:
                 await self._check_public(upstream, repository, kind, reference)
             case patterns:
                 if not any(fnmatchcase(repository, pattern) for pattern in patterns):
-                    raise AccessDenied(
+                    raise NotExposed(
                         f"{upstream.name}/{repository} is not in `expose` of this upstream"
                     )
 
@@ -97,9 +97,9 @@ class ExposureGuard:
         self._refused.put(question, now)
         raise self._refusal(upstream, repository)
 
-    def _refusal(self, upstream: Upstream, repository: Repository) -> AccessDenied:
+    def _refusal(self, upstream: Upstream, repository: Repository) -> NotExposed:
         # The same words whether it is private or does not exist: names leak nothing.
-        return AccessDenied(f"{upstream.name}/{repository} can't be read anonymously; see `expose`")
+        return NotExposed(f"{upstream.name}/{repository} can't be read anonymously; see `expose`")
 
     async def aclose(self) -> None:
         """Stop asking."""

@@ -61,6 +61,9 @@ class LocalBlobs(Blobs, Protocol):
     async def read(self, key: BlobKey, size_max: int) -> bytes | None:
         """The whole blob if there is one of at most `size_max` bytes."""
 
+    def touch(self, key: BlobKey) -> None:
+        """Note that the blob was used (from memory, say), for eviction."""
+
     async def put_bytes(self, key: BlobKey, data: bytes) -> None:
         """Keep a small verified blob. Raises `NoSpace`, `StorageUnavailable`."""
 

@@ -39,6 +39,10 @@ class Lru(Generic[K, V]):
     def __contains__(self, key: K) -> bool:
         return key in self._items
 
+    def peek(self, key: K) -> V | None:
+        """The value without counting as a use (safe to call from a thread)."""
+        return self._items.get(key)
+
     def get(self, key: K) -> V | None:
         """The value, now the most recently used; None if absent."""
         value = self._items.get(key)

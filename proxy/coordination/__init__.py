@@ -1,1 +1,1 @@
-
+"""What may be forgotten at any moment: leases, short-lived shared values."""

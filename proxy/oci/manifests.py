@@ -11,6 +11,7 @@ v2.2"; limits of the clients as measured in containerd, containers/image, ORAS.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -38,6 +39,11 @@ INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_LIST})
 # Their digest is over the signed payload, not over the body: they can be passed
 # through but neither verified nor kept.
 SCHEMA1_TYPES = frozenset({DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED})
+
+# Layers that stay with their vendor (`urls`), in Docker's word and in OCI's.
+_NOT_DISTRIBUTED = ("rootfs.foreign.", "layer.nondistributable.")
+
+_REFUSED = re.compile(r"q[ \t]*=[ \t]*0(?:\.0*)?")
 
 # What upstreams are asked with, whatever the client accepts: a tag must resolve
 # to the same digest for everyone (distribution downgrades lists otherwise).
@@ -88,7 +94,7 @@ def check(media_type: str, body: bytes) -> None:
     """
     if media_type not in MEDIA_TYPES:
         raise BadUpstreamAnswer(f"not a manifest media type: {media_type[:100]!r}")
-    document = _document(body)
+    document = json_object(body, "the manifest")
     declared = document.get("mediaType")
     if declared is not None and declared != media_type:
         raise BadUpstreamAnswer(
@@ -104,20 +110,21 @@ def children(manifest: Manifest) -> Children:
     Layers that carry `urls` and are not distributable (old Windows base layers)
     live elsewhere by design and are left out.
     """
-    document = _document(manifest.body)
+    document = json_object(manifest.body, "the manifest")
     subject = document.get("subject")
     artifact_type = document.get("artifactType")
     config = document.get("config")
     blobs: list[object] = [config] if isinstance(config, dict) else []
     for field in ("layers", "blobs"):
         blobs += _list(document, field)
-    if not isinstance(artifact_type, str) and isinstance(config, dict):
+    # Empty counts as absent (image-spec, "artifactType" of a referrer).
+    if not (artifact_type and isinstance(artifact_type, str)) and isinstance(config, dict):
         artifact_type = config.get("mediaType")
     return Children(
         blobs=tuple(_unique(_descriptors(blobs))),
         manifests=tuple(_unique(_descriptors(_list(document, "manifests")))),
         subject=_descriptor(subject).digest if isinstance(subject, dict) else None,
-        artifact_type=artifact_type if isinstance(artifact_type, str) else None,
+        artifact_type=artifact_type if artifact_type and isinstance(artifact_type, str) else None,
     )
 
 
@@ -133,19 +140,20 @@ def accepts(accept: Iterable[str], media_type: str) -> bool:
     major = media_type.partition("/")[0]
     for item in items:
         wanted, *parameters = (part.strip().lower() for part in item.split(";"))
-        refused = any(p.replace(" ", "") in {"q=0", "q=0.0"} for p in parameters)
+        refused = any(_REFUSED.fullmatch(parameter) for parameter in parameters)
         if not refused and wanted in {media_type, "*/*", f"{major}/*"}:
             return True
     return False
 
 
-def _document(body: bytes) -> dict[str, object]:
+def json_object(body: bytes, what: str) -> dict[str, object]:
+    """`body` as a JSON object; else `BadUpstreamAnswer`, calling it `what`."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError) as error:
-        raise BadUpstreamAnswer("the manifest is not JSON") from error
+        raise BadUpstreamAnswer(f"{what} is not JSON") from error
     if not isinstance(document, dict):
-        raise BadUpstreamAnswer("the manifest is not a JSON object")
+        raise BadUpstreamAnswer(f"{what} is not a JSON object")
     return document
 
 
@@ -158,15 +166,17 @@ def _descriptors(items: Iterable[object]) -> Iterator[Descriptor]:
     for item in items:
         if not isinstance(item, dict):
             raise BadUpstreamAnswer("a descriptor in the manifest is not an object")
-        foreign = item.get("urls") and "foreign" in str(item.get("mediaType"))
-        if not foreign:
-            yield _descriptor(item)
+        media_type = str(item.get("mediaType"))
+        if item.get("urls") and any(word in media_type for word in _NOT_DISTRIBUTED):
+            continue
+        yield _descriptor(item)
 
 
 def _descriptor(item: dict[str, object]) -> Descriptor:
     digest, size = item.get("digest"), item.get("size", 0)
-    if not isinstance(digest, str) or not isinstance(size, int) or size < 0:
-        raise BadUpstreamAnswer("a descriptor in the manifest lacks digest or size")
+    # `type`: true and false are ints as well.
+    if not isinstance(digest, str) or type(size) is not int or size < 0:
+        raise BadUpstreamAnswer("a descriptor in the manifest lacks a digest or has a bad size")
     try:
         parsed = Digest.parse(digest)
     except InvalidDigest as error:

@@ -1,1 +1,1 @@
-
+"""The HTTP side: pulls (`registry`), operators (`ops`). Owns no decisions."""

@@ -1,0 +1,123 @@
+"""The parts of the cache put together: one place that knows who needs whom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+from proxy.cache.blobs import BlobCache
+from proxy.cache.exposure import Expose, ExposureGuard
+from proxy.cache.facts import Facts
+from proxy.cache.fill import Filler
+from proxy.cache.flights import Flights
+from proxy.cache.freshness import Policy
+from proxy.cache.listings import Listings
+from proxy.cache.local import LocalBlobs
+from proxy.cache.lru import Lru
+from proxy.cache.manifests import ManifestCache
+from proxy.cache.tags import TagCache
+from proxy.oci.digest import Digest
+from proxy.ports import BlobKey, Clock, Coordination, Observe, Records
+
+_SIZE_HINTS_MAX = 50_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds, as in the settings of the same names."""
+
+    memory_bytes_max: int
+    memory_object_bytes_max: int
+    manifest_bytes_max: int
+    flights_max: int
+    header_budget_s: float
+    revalidate_budget_s: float
+    negative_s: float
+    expose_recheck_s: float
+
+
+class Cache:
+    """All of it. `aclose` ends fills; what they have is kept for the next start."""
+
+    def __init__(
+        self,
+        *,
+        local: LocalBlobs,
+        records: Records,
+        coordination: Coordination,
+        disk: Executor,
+        observe: Observe,
+        clock: Clock,
+        policies: Mapping[str, Policy],
+        expose: dict[str, Expose],
+        limits: Limits,
+    ) -> None:
+        self.memory: Lru[BlobKey, bytes] = Lru(limits.memory_bytes_max, weigh=len)
+        size_hints: Lru[Digest, int] = Lru(_SIZE_HINTS_MAX)
+        facts = Facts(records, observe)
+        self._exposure = ExposureGuard(
+            expose, facts=facts, clock=clock, recheck_s=limits.expose_recheck_s
+        )
+        filler = Filler(
+            local=local,
+            facts=facts,
+            memory=self.memory,
+            size_hints=size_hints,
+            coordination=coordination,
+            disk=disk,
+            observe=observe,
+        )
+        self.flights = Flights(filler.fill, limit=limits.flights_max, observe=observe)
+        self.blobs = BlobCache(
+            local=local,
+            facts=facts,
+            memory=self.memory,
+            size_hints=size_hints,
+            flights=self.flights,
+            exposure=self._exposure,
+            coordination=coordination,
+            observe=observe,
+            header_budget_s=limits.header_budget_s,
+            memory_object_bytes_max=limits.memory_object_bytes_max,
+            negative_s=limits.negative_s,
+        )
+        self._manifests = ManifestCache(
+            local=local,
+            facts=facts,
+            memory=self.memory,
+            size_hints=size_hints,
+            blobs=self.blobs,
+            coordination=coordination,
+            observe=observe,
+            manifest_bytes_max=limits.manifest_bytes_max,
+            negative_s=limits.negative_s,
+        )
+        self.tags = TagCache(
+            manifests=self._manifests,
+            facts=facts,
+            exposure=self._exposure,
+            coordination=coordination,
+            observe=observe,
+            clock=clock,
+            policies=policies,
+            negative_s=limits.negative_s,
+            revalidate_budget_s=limits.revalidate_budget_s,
+            header_budget_s=limits.header_budget_s,
+        )
+        self.listings = Listings(
+            tags=self.tags,
+            facts=facts,
+            records=records,
+            exposure=self._exposure,
+            observe=observe,
+            clock=clock,
+            policies=policies,
+            header_budget_s=limits.header_budget_s,
+        )
+
+    async def aclose(self) -> None:
+        """End everything that is under way."""
+        await self.flights.aclose(grace_s=0)
+        for part in (self.listings, self.tags, self._manifests, self.blobs, self._exposure):
+            await part.aclose()

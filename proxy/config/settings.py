@@ -1,0 +1,137 @@
+"""All settings, their defaults and what they mean. Declarative only.
+
+The descriptions are the documentation: the README's table and the checks of the
+sample file are made from them. What one field can't know alone is compared in
+`problems.py`; build settings from outside input with `load`, nothing else.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from proxy.config.units import Seconds, Size, SizeOrNone
+from proxy.config.upstreams import UpstreamSettings
+from proxy.config.values import Listen, Text
+
+_KIB, _MIB, _GIB = 1024, 1024**2, 1024**3
+
+
+def _number(value: Any) -> Any:
+    """The environment knows only text."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+class Settings(BaseModel):
+    """One process's settings; see the fields' descriptions."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True
+    )
+
+    version: Annotated[Literal[1], BeforeValidator(_number)] = Field(
+        default=1, description="Version of this file's format."
+    )
+    listen: Listen = Field(default="127.0.0.1:5000", description="Address for pulls.")
+    admin_listen: Listen = Field(
+        default="127.0.0.1:5001",
+        description="Address for health, metrics and the admin API; not for the public.",
+    )
+    data_dir: Path = Field(
+        default=Path("/var/lib/entrepot"),
+        description="Folder for everything kept; one process owns it.",
+    )
+    default_upstream: Text | None = Field(
+        default="docker.io", description="The upstream of a request that names none."
+    )
+    presets: bool = Field(
+        default=True,
+        description="Know the public registries; what stands under `upstreams` goes on top.",
+    )
+    docker_config_file: Path | None = Field(
+        default=None, description="A Docker `config.json` to take credentials from."
+    )
+    tls_cert_file: Path | None = Field(
+        default=None, description="PEM certificate chain; turns TLS on for `listen`."
+    )
+    tls_key_file: Path | None = Field(default=None, description="PEM key of the certificate.")
+    tls_client_ca_file: Path | None = Field(
+        default=None, description="PEM authorities; clients must then present a certificate."
+    )
+    disk_bytes_max: SizeOrNone = Field(
+        default=None,
+        ge=_MIB,
+        description="Most disk to use for content; unset: all but `disk_free_bytes_min`.",
+    )
+    disk_free_bytes_min: Size = Field(
+        default=_GIB, description="Leave at least this much of the file system free."
+    )
+    memory_bytes_max: Size = Field(
+        default=32 * _MIB, description="Memory for small objects; 0: none."
+    )
+    memory_object_bytes_max: Size = Field(
+        default=_MIB, description="Largest object that is held in memory."
+    )
+    manifest_bytes_max: Size = Field(
+        default=8 * _MIB, ge=64 * _KIB, description="Largest manifest that is accepted."
+    )
+    flights_max: int = Field(
+        default=256, ge=1, description="Most downloads at once; more are asked to come back."
+    )
+    connections_max: int = Field(
+        default=8192, ge=1, description="Most client connections at once; more are shed."
+    )
+    header_bytes_max: Size = Field(
+        default=64 * _KIB, ge=8 * _KIB, description="Longest header field of a request."
+    )
+    tag_fresh_s: Seconds = Field(
+        default=60, description="How long a tag is served without asking its upstream."
+    )
+    tag_stale_max_s: Seconds = Field(
+        default=7 * 86400,
+        description="How long a tag is still served after its upstream began to refuse us.",
+    )
+    negative_s: Seconds = Field(
+        default=10, description='How long "there is no such thing" is remembered.'
+    )
+    expose_recheck_s: Seconds = Field(
+        default=86400, description="How long a repository counts as public before it is rechecked."
+    )
+    header_budget_s: Seconds = Field(
+        default=12, gt=0, description="A request is answered, if with 503, within this time."
+    )
+    revalidate_budget_s: Seconds = Field(
+        default=2.5,
+        gt=0,
+        description="Longest wait for an upstream when there is a stale tag to serve instead.",
+    )
+    send_stall_s: Seconds = Field(
+        default=60, gt=0, description="A client that takes nothing for this long is cut off."
+    )
+    drain_delay_s: Seconds = Field(
+        default=0, description="On SIGTERM, how long to go on accepting while not ready."
+    )
+    drain_s: Seconds = Field(
+        default=30, description="On SIGTERM, how long running transfers may take to finish."
+    )
+    log_format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="`auto`: `console` on a terminal, `json` elsewhere."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severity that is logged."
+    )
+    dockerd_blob_404: bool = Field(
+        default=True,
+        description="Answer 404 instead of 503 for a layer that can't be had to a classic Docker "
+        "daemon, which else retries for 50 s before it goes to the registry itself.",
+    )
+    access_log: bool = Field(default=True, description="Log one line for each request.")
+    upstreams: dict[str, UpstreamSettings] = Field(
+        default_factory=dict, description="The registries, by name; see the next table."
+    )
+
+
+SCALARS: tuple[str, ...] = tuple(name for name in Settings.model_fields if name != "upstreams")
+"""The keys that are also `ENTREPOT_<KEY>` in the environment."""

@@ -1,0 +1,87 @@
+"""Settings for people to read: what is in force, and the README's tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from proxy.config.settings import SCALARS, Settings
+from proxy.config.units import format_duration, format_size
+from proxy.config.upstreams import UpstreamSettings
+
+MASK = "***"
+
+
+def shown(settings: Settings) -> dict[str, Any]:
+    """All settings in force, as JSON or YAML can hold them, secrets masked.
+
+    Of each upstream only what differs from the defaults.
+    """
+    whole: dict[str, Any] = {key: _plain(getattr(settings, key)) for key in SCALARS}
+    whole["upstreams"] = {
+        name: {
+            key: _plain(getattr(upstream, key))
+            for key, field in UpstreamSettings.model_fields.items()
+            if getattr(upstream, key) != field.default
+        }
+        for name, upstream in settings.upstreams.items()
+    }
+    return whole
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case SecretStr():
+            return MASK
+        case Path():
+            return str(value)
+        case tuple():
+            return list(value)
+        case float() if value.is_integer():
+            return int(value)
+        case _:
+            return value
+
+
+def settings_table() -> str:
+    """Markdown: every key with its default and meaning; then those of an upstream."""
+    return "\n".join(
+        (
+            *_table(Settings, SCALARS),
+            "",
+            "Each upstream, under `upstreams: {name: {…}}`:",
+            "",
+            *_table(UpstreamSettings, tuple(UpstreamSettings.model_fields)),
+        )
+    )
+
+
+def _table(model: type[BaseModel], keys: tuple[str, ...]) -> list[str]:
+    fields = model.model_fields
+    rows = [
+        f"| `{key}` | {_default(key, fields[key])} | {fields[key].description} |" for key in keys
+    ]
+    return ["| Key | Default | Meaning |", "|---|---|---|", *rows]
+
+
+def _default(key: str, field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.default
+    if value is None or value == ():
+        return "unset"
+    return f"`{readable(key, value)}`"
+
+
+def readable(key: str, value: Any) -> str:
+    """A default as one would write it in the file: `8MiB`, `7d`, `true`."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if "_bytes_" in key:
+        return format_size(value)
+    if key.endswith("_s"):
+        return format_duration(value)
+    return str(value)

@@ -1,0 +1,110 @@
+"""What is going on right now, for gauges, the status page and the drain."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+
+from aiohttp import web
+
+from proxy import __version__
+from proxy.cache.assembly import Cache
+from proxy.cache.flights import Flight
+from proxy.cache.spool import Spool
+from proxy.ports import Upstream
+from proxy.storage.local import LocalStorage
+
+_IDLE_LOOK_S = 0.05
+
+
+class Status:
+    """Reads; changes nothing."""
+
+    def __init__(
+        self, cache: Cache, storage: LocalStorage, upstreams: Mapping[str, Upstream]
+    ) -> None:
+        self._cache = cache
+        self._storage = storage
+        self._upstreams = upstreams
+        self._started_at = time.monotonic()
+        self.server: web.Server | None = None
+
+    def gauges(self) -> dict[str, tuple[str, Callable[[], float]]]:
+        """Name -> (help, function), for the metrics."""
+        room = self._storage.blobs.room
+        return {
+            "entrepot_flights_in_progress": ("Fills in progress.", self._flight_count),
+            "entrepot_followers": ("Readers of fills in progress.", self._follower_count),
+            "entrepot_connections": ("Open client connections.", self._connection_count),
+            "entrepot_disk_bytes": ("Bytes of blobs kept on disk.", lambda: room.used),
+            "entrepot_disk_reserved_bytes": (
+                "Disk set aside for fills in progress.",
+                lambda: room.reserved,
+            ),
+            "entrepot_memory_bytes": (
+                "Bytes of small objects in memory.",
+                lambda: self._cache.memory.weight,
+            ),
+        }
+
+    def document(self) -> dict[str, object]:
+        """The status page."""
+        room = self._storage.blobs.room
+        return {
+            "version": __version__,
+            "uptime_s": round(time.monotonic() - self._started_at, 1),
+            "connections": self._connection_count(),
+            "disk": {
+                "bytes": room.used,
+                "reserved_bytes": room.reserved,
+                "counted": room.counted,
+            },
+            "memory": {"bytes": self._cache.memory.weight, "objects": len(self._cache.memory)},
+            "flights": [_flight(flight) for flight in self._cache.flights.all()],
+            "upstreams": {name: _upstream(one) for name, one in self._upstreams.items()},
+        }
+
+    async def wait_idle(self) -> None:
+        """Until no client is being served."""
+        while self._connection_count() > 0:
+            if self.server is not None:
+                self.server.pre_shutdown()
+            await asyncio.sleep(_IDLE_LOOK_S)
+
+    def _flight_count(self) -> float:
+        return len(self._cache.flights)
+
+    def _follower_count(self) -> float:
+        return sum(flight.followers for flight in self._cache.flights.all())
+
+    def _connection_count(self) -> int:
+        return 0 if self.server is None else len(self.server.connections)
+
+
+def _flight(flight: Flight) -> dict[str, object]:
+    written = flight.content.written if isinstance(flight.content, Spool) else flight.fetched
+    return {
+        "digest": str(flight.key.digest),
+        "group": flight.key.group,
+        "sources": [f"{one.upstream.name}/{one.repository}" for one in flight.sources],
+        "size": flight.size,
+        "written": written,
+        "followers": flight.followers,
+        "age_s": round(time.monotonic() - flight.started_at, 1),
+    }
+
+
+def _upstream(upstream: Upstream) -> dict[str, object]:
+    health = upstream.health()
+    quota = health.quota
+    return {
+        "url": upstream.url,
+        "credentialed": upstream.credentialed,
+        "state": health.state,
+        "reason": health.reason,
+        "retry_in_s": round(health.retry_in_s, 1),
+        "quota": None
+        if quota is None
+        else {"limit": quota.limit, "remaining": quota.remaining, "window_s": quota.window_s},
+    }

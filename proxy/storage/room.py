@@ -1,0 +1,186 @@
+"""How much room there is on the disk, and making more.
+
+Two bounds: `bytes_max` for what is kept (None: no bound of ours), and
+`free_bytes_min` of the file system that is never taken, whoever else fills it.
+What is in use is a running number; after an unclean stop it is counted anew in
+the background while serving goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from proxy.cache.eviction import SAMPLE_MIN, Candidate, choose
+
+# Make a little more room than asked, so that not every blob evicts.
+_SLACK_SHARE = 0.01
+_BARREN_ROUNDS_MAX = 4
+_FOLDERS_A_SAMPLE_MIN = 8
+# An abandoned spool may be resumed by the next request; a forgotten one not.
+_SPOOL_IDLE_S = 600.0
+
+
+class Room:
+    """Accounting of one `data_dir`. Numbers belong to the event loop."""
+
+    def __init__(self, root: Path, *, bytes_max: int | None, free_bytes_min: int) -> None:
+        self._root = root
+        self._bytes_max = bytes_max
+        self._free_bytes_min = free_bytes_min
+        self._evicting = threading.Lock()
+        self._random = random.Random()  # noqa: S311 - a sample, not a secret
+        self.used = 0
+        self.reserved = 0
+        self.counted = True
+
+    def lacking(self, size: int) -> int:
+        """How many bytes must go before `size` more fit; 0 or less: they fit."""
+        file_system = os.statvfs(self._root)
+        free = file_system.f_bavail * file_system.f_frsize
+        lacking = size + self._free_bytes_min - free
+        if self._bytes_max is not None:
+            lacking = max(lacking, self.used + self.reserved + size - self._bytes_max)
+        return lacking
+
+    def hopeless(self, size: int) -> bool:
+        """Whether even an empty store could not hold `size` bytes."""
+        return self._bytes_max is not None and size + self.reserved > self._bytes_max
+
+    def reserve(self, size: int) -> None:
+        """Set aside (or, negative, give back)."""
+        self.reserved += size
+
+    def add(self, size: int) -> None:
+        """Blobs came (or, negative, went)."""
+        self.used = max(0, self.used + size)
+
+    # --- counting ------------------------------------------------------------------------
+
+    def load_blocking(self) -> bool:
+        """Take over the number a clean stop left; False if it must be counted."""
+        path = self._root / "usage"
+        try:
+            document = json.loads(path.read_bytes())
+            path.unlink()
+            self.used = int(document["bytes"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return False
+        return True
+
+    def save_blocking(self) -> None:
+        """Leave the number for the next start. Raises OSError."""
+        (self._root / "usage").write_text(json.dumps({"v": 1, "bytes": self.used}))
+
+    def count_blocking(self) -> int:
+        """Bytes of all stored blobs, by looking at each."""
+        total = 0
+        for group in self.groups():
+            for folder in self.folders(group):
+                for candidate in _files(folder):
+                    total += candidate.size
+        return total
+
+    def groups(self) -> list[str]:
+        """The sharing groups that have blobs."""
+        return _folder_names(self._root / "blobs")
+
+    def folders(self, group: str) -> list[Path]:
+        """The fan-out folders of a group."""
+        base = self._root / "blobs" / group
+        return [
+            base / algorithm / name
+            for algorithm in _folder_names(base)
+            for name in _folder_names(base / algorithm)
+        ]
+
+    # --- making room -----------------------------------------------------------------------
+
+    def evict_blocking(self, need: int, in_use: Callable[[str], bool]) -> list[tuple[str, int]]:
+        """Remove files until `need` bytes are free or nothing helps; what was removed.
+
+        Runs in a thread, one at a time; what is `in_use` stays.
+        """
+        dropped: list[tuple[str, int]] = []
+        with self._evicting:
+            need += int(_SLACK_SHARE * (self._bytes_max or 0))
+            for candidate in self._idle_spools():
+                need -= _unlink(candidate, dropped)
+                if need <= 0:
+                    return dropped
+            barren = 0
+            while need > 0 and barren < _BARREN_ROUNDS_MAX:
+                sample = [c for c in self._sample() if not in_use(c.path)]
+                freed = sum(_unlink(c, dropped) for c in choose(sample, need=need))
+                self.used = max(0, self.used - freed)
+                need -= freed
+                barren = 0 if freed else barren + 1
+        return dropped
+
+    def remove_idle_spools_blocking(self, age_s: float) -> None:
+        """Remove what no fill has touched for `age_s`."""
+        for candidate in self._idle_spools(age_s):
+            _unlink(candidate, [])
+
+    def _idle_spools(self, age_s: float = _SPOOL_IDLE_S) -> list[Candidate]:
+        before = time.time() - age_s
+        idle = [c for c in _files(self._root / "spool", by_change=True) if c.used_at < before]
+        return sorted(idle, key=lambda candidate: candidate.used_at)
+
+    def _sample(self) -> list[Candidate]:
+        """Files at random, spread over folders; all there are in a small store."""
+        folders = [folder for group in self.groups() for folder in self.folders(group)]
+        self._random.shuffle(folders)
+        sample: list[Candidate] = []
+        for scanned, folder in enumerate(folders):
+            if len(sample) >= SAMPLE_MIN and scanned >= _FOLDERS_A_SAMPLE_MIN:
+                break
+            try:
+                names = os.listdir(folder)
+            except FileNotFoundError:
+                continue
+            if len(names) > SAMPLE_MIN:
+                names = self._random.sample(names, SAMPLE_MIN)
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    sample.append(_candidate(str(folder / name), by_change=False))
+        return sample
+
+
+def _candidate(path: str, *, by_change: bool) -> Candidate:
+    stat = os.stat(path)
+    return Candidate(path, stat.st_size, stat.st_mtime if by_change else stat.st_atime)
+
+
+def _files(folder: Path, *, by_change: bool = False) -> Iterator[Candidate]:
+    try:
+        names = os.listdir(folder)
+    except FileNotFoundError:
+        return
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            yield _candidate(str(folder / name), by_change=by_change)
+
+
+def _folder_names(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir())
+    except FileNotFoundError:
+        return []
+
+
+def _unlink(candidate: Candidate, dropped: list[tuple[str, int]]) -> int:
+    """Bytes freed."""
+    try:
+        os.unlink(candidate.path)
+    except FileNotFoundError:
+        return 0
+    dropped.append((candidate.path, candidate.size))
+    return candidate.size

@@ -1,0 +1,49 @@
+"""The admin listener: health, metrics, what is going on. Never the pull port."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from aiohttp import web
+
+_TEXT = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def admin_app(
+    *,
+    ready: Callable[[], str | None],
+    metrics: Callable[[], bytes],
+    status: Callable[[], dict[str, object]],
+) -> web.Application:
+    """`/livez`, `/readyz`, `/metrics`, `/status`.
+
+    `ready` tells what is missing, None when nothing is.
+    """
+
+    async def livez(_request: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def readyz(_request: web.Request) -> web.Response:
+        missing = ready()
+        if missing is None:
+            return web.Response(text="ok\n")
+        return web.Response(status=503, text=f"{missing}\n")
+
+    async def metrics_page(_request: web.Request) -> web.Response:
+        return web.Response(body=metrics(), headers={"Content-Type": _TEXT})
+
+    async def status_page(_request: web.Request) -> web.Response:
+        body = json.dumps(status(), indent=2).encode()
+        return web.Response(body=body, content_type="application/json")
+
+    app = web.Application()
+    app.add_routes(
+        [
+            web.get("/livez", livez),
+            web.get("/readyz", readyz),
+            web.get("/metrics", metrics_page),
+            web.get("/status", status_page),
+        ]
+    )
+    return app

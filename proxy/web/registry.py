@@ -1,0 +1,242 @@
+"""`/v2/`: one handler from request to answer.
+
+Route (pure) -> ask the cache -> send. Every expected failure arrives here as an
+`EntrepotError` and leaves as an OCI error envelope; what happens after the head
+was sent is `send`'s business.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import assert_never
+
+import structlog
+from aiohttp import web
+
+from proxy.cache.blobs import BlobCache
+from proxy.cache.content import Bytes
+from proxy.cache.listings import Listings
+from proxy.cache.tags import TagCache
+from proxy.errors import EntrepotError, UnknownManifest, UpstreamLimited
+from proxy.oci import listings as oci
+from proxy.oci.manifests import OCI_INDEX, SCHEMA1_TYPES, accepts
+from proxy.oci.routes import (
+    Catalog,
+    GetBlob,
+    GetManifest,
+    GetReferrers,
+    ListTags,
+    Ping,
+    RouteTable,
+)
+from proxy.ports import Observe, Upstream
+from proxy.web.exchange import Exchange
+from proxy.web.problems import Problem, problem
+
+_FIRST_RANGE = re.compile(r"bytes=\s*(\d{1,18})?-(\d{1,18})?", re.ASCII)
+_BLOB_MAX_AGE_S = 365 * 86400
+
+log = structlog.get_logger("entrepot")
+
+
+class RegistryHandler:
+    """The handler of the pull listener."""
+
+    def __init__(
+        self,
+        *,
+        routes: RouteTable,
+        upstreams: Mapping[str, Upstream],
+        tags: TagCache,
+        blobs: BlobCache,
+        listings: Listings,
+        observe: Observe,
+        access: Callable[[Exchange], None],
+        send_stall_s: float,
+        relay_429: frozenset[str],
+        dockerd_blob_404: bool,
+    ) -> None:
+        self._routes = routes
+        self._upstreams = upstreams
+        self._tags = tags
+        self._blobs = blobs
+        self._listings = listings
+        self._observe = observe
+        self._access = access
+        self._send_stall_s = send_stall_s
+        self._relay_429 = relay_429
+        self._dockerd_blob_404 = dockerd_blob_404
+
+    async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        exchange = Exchange(request, stall_s=self._send_stall_s)
+        try:
+            return await self._answer(exchange)
+        except EntrepotError as error:
+            return await exchange.send_problem(self._problem(exchange, error))
+        except ConnectionError:
+            exchange.error = "the client left"
+            raise
+        except Exception:
+            log.exception("request failed", target=request.raw_path[:200])
+            if exchange.status:
+                raise  # The head is out; the connection is closed by the server.
+            unexpected = Problem(500, "UNKNOWN", "something unexpected went wrong", {})
+            return await exchange.send_problem(unexpected)
+        finally:
+            self._observe(exchange.served())
+            self._access(exchange)
+
+    async def _answer(self, exchange: Exchange) -> web.StreamResponse:
+        request = exchange.request
+        route = self._routes.route(request.method, request.raw_path, request.headers.get("Host"))
+        match route:
+            case Ping():
+                exchange.kind, exchange.outcome = "ping", "hit"
+                return await exchange.send_bytes(200, b"{}", {"Content-Type": "application/json"})
+            case Catalog():
+                exchange.kind = "catalog"
+                return await self._catalog(exchange, route)
+            case GetManifest():
+                self._addressed(exchange, route)
+                exchange.kind = "manifest"
+                return await self._manifest(exchange, route)
+            case GetBlob():
+                self._addressed(exchange, route)
+                exchange.kind = "blob"
+                return await self._blob(exchange, route)
+            case ListTags():
+                self._addressed(exchange, route)
+                exchange.kind = "tags"
+                return await self._list_tags(exchange, route)
+            case GetReferrers():
+                self._addressed(exchange, route)
+                exchange.kind = "referrers"
+                return await self._referrers(exchange, route)
+            case _:
+                assert_never(route)
+
+    def _addressed(
+        self, exchange: Exchange, route: GetManifest | GetBlob | ListTags | GetReferrers
+    ) -> None:
+        exchange.upstream = route.upstream
+        exchange.namespace = route.namespace
+
+    async def _manifest(self, exchange: Exchange, route: GetManifest) -> web.StreamResponse:
+        upstream = self._upstreams[route.upstream]
+        served = await self._tags.serve(
+            upstream, route.repository, route.reference, body=not exchange.is_head
+        )
+        descriptor = served.descriptor
+        media_type = descriptor.media_type
+        accept = exchange.request.headers.getall("Accept", ())
+        # As distribution does for OCI types; Docker's were always sent to anybody.
+        if media_type.startswith("application/vnd.oci.") and not accepts(accept, media_type):
+            raise UnknownManifest(f"it is {media_type}, which Accept does not allow")
+        headers = {"Content-Type": media_type, "Docker-Content-Digest": str(descriptor.digest)}
+        if media_type in SCHEMA1_TYPES:
+            # Its digest is over the signed payload; let no client compare it here.
+            del headers["Docker-Content-Digest"]
+        if served.warning is not None:
+            headers["Warning"] = f'299 - "{served.warning}"'
+        if served.manifest is None:
+            exchange.outcome = served.outcome
+            return await exchange.send_head(200, descriptor.size, headers)
+        content = Bytes(served.manifest.body, served.outcome)
+        return await exchange.send_content(content, headers, f'"{descriptor.digest}"')
+
+    async def _blob(self, exchange: Exchange, route: GetBlob) -> web.StreamResponse:
+        upstream = self._upstreams[route.upstream]
+        headers = {
+            "Content-Type": "application/octet-stream",
+            "Docker-Content-Digest": str(route.digest),
+            "Cache-Control": f"max-age={_BLOB_MAX_AGE_S}",
+        }
+        etag = f'"{route.digest}"'
+        if exchange.is_head:
+            size = await self._blobs.stat(upstream, route.repository, route.digest)
+            exchange.outcome = "hit"
+            headers |= {"ETag": etag, "Accept-Ranges": "bytes"}
+            return await exchange.send_head(200, size, headers)
+        content = await self._blobs.open(
+            upstream, route.repository, route.digest, start=_first_byte(exchange.request)
+        )
+        return await exchange.send_content(content, headers, etag)
+
+    async def _list_tags(self, exchange: Exchange, route: ListTags) -> web.StreamResponse:
+        listed = await self._listings.list_tags(
+            self._upstreams[route.upstream], route.repository, route.n, route.last
+        )
+        exchange.outcome = listed.outcome
+        headers = {"Content-Type": "application/json"}
+        if listed.warning is not None:
+            headers["Warning"] = f'299 - "{listed.warning}"'
+        if listed.more and listed.names:
+            headers["Link"] = oci.next_link(
+                route.client_path,
+                n=len(listed.names) if route.n is None else route.n,
+                last=listed.names[-1],
+                namespace=route.namespace,
+            )
+        return await exchange.send_bytes(
+            200, oci.tag_list_body(route.client_name, listed.names), headers
+        )
+
+    async def _referrers(self, exchange: Exchange, route: GetReferrers) -> web.StreamResponse:
+        found = await self._listings.referrers(
+            self._upstreams[route.upstream], route.repository, route.digest
+        )
+        exchange.outcome = found.outcome
+        headers = {"Content-Type": OCI_INDEX}
+        if found.warning is not None:
+            headers["Warning"] = f'299 - "{found.warning}"'
+        if route.artifact_type is not None:
+            headers["OCI-Filters-Applied"] = "artifactType"
+        chosen = oci.filter_referrers(found.descriptors, route.artifact_type)
+        return await exchange.send_bytes(200, oci.referrers_index(chosen), headers)
+
+    async def _catalog(self, exchange: Exchange, route: Catalog) -> web.StreamResponse:
+        exchange.namespace = route.namespace
+        named = [route.upstream] if route.upstream is not None else list(self._upstreams)
+        listed = await self._listings.catalog(
+            named, route.n, route.last, prefixed=route.upstream is None
+        )
+        exchange.outcome = listed.outcome
+        headers = {"Content-Type": "application/json"}
+        if listed.more and listed.names:
+            headers["Link"] = oci.next_link(
+                route.client_path,
+                n=len(listed.names),
+                last=listed.names[-1],
+                namespace=route.namespace,
+            )
+        return await exchange.send_bytes(200, oci.catalog_body(listed.names), headers)
+
+    def _problem(self, exchange: Exchange, error: EntrepotError) -> Problem:
+        blob = exchange.kind == "blob"
+        if isinstance(error, UpstreamLimited) and exchange.upstream in self._relay_429:
+            wait_s = error.retry_after_s
+            headers = {} if wait_s is None else {"Retry-After": str(round(wait_s))}
+            return Problem(429, "TOOMANYREQUESTS", str(error), headers)
+        answer = problem(error, blob=blob)
+        if (
+            blob
+            and self._dockerd_blob_404
+            and answer.status == 503
+            and exchange.namespace is None
+            and exchange.request.headers.get("User-Agent", "").startswith("docker/")
+        ):
+            # Classic dockerd sleeps 50 s over a 503 for a blob and moves on at a 404.
+            return Problem(404, "BLOB_UNKNOWN", answer.message, {})
+        return answer
+
+
+def _first_byte(request: web.BaseRequest) -> int:
+    """Where reading will begin; negative: counted from the end. A hint only."""
+    match = _FIRST_RANGE.match(request.headers.get("Range", ""))
+    if match is None:
+        return 0
+    if match[1] is not None:
+        return int(match[1])
+    return -int(match[2]) if match[2] is not None else 0

@@ -1,0 +1,178 @@
+"""Putting content on the wire.
+
+Plain HTTP: the kernel's `sendfile` at explicit offsets, in windows that grow
+while the client keeps up (8 MiB cost 0.11 CPU-s/GB, 256 KiB 0.3). TLS: `pread`
+in 256 KiB pieces and never `loop.sendfile`, whose fallback moves the shared
+file position under the other readers.
+
+A body that can't be finished is *cut*: the connection is aborted. Returning
+normally would leave it open with the next response landing inside this body;
+raising would append an error page to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from asyncio import Transport
+from collections.abc import Iterable
+
+from aiohttp import web
+
+from proxy.cache.content import Bytes, Content, File, Stream
+from proxy.cache.local import OpenFile
+from proxy.errors import EntrepotError, TransferBroken
+from proxy.oci.ranges import ByteRange
+
+_WINDOW_MIN = 256 * 1024
+_WINDOW_MAX = 16 * 1024 * 1024
+_WINDOW_FAST_S = 1.0
+_TLS_PIECE = 256 * 1024
+_PROBE_BYTES = 1024 * 1024
+_READ_AHEAD_STEP = 128 * 1024
+
+
+class ClientGone(Exception):
+    """The client left, or took nothing for too long."""
+
+
+class Sender:
+    """Sends the bodies of one response; `sent` counts body bytes."""
+
+    def __init__(
+        self, request: web.BaseRequest, response: web.StreamResponse, *, stall_s: float
+    ) -> None:
+        self._request = request
+        self._response = response
+        self._stall_s = stall_s
+        self._window = _WINDOW_MIN
+        self.sent = 0
+
+    def cut(self) -> None:
+        """End the connection so that nobody takes the body for complete."""
+        if self._request.transport is not None:
+            self._request.transport.abort()
+
+    async def write(self, data: bytes) -> None:
+        """Raises `ClientGone`."""
+        try:
+            async with asyncio.timeout(self._stall_s):
+                await self._response.write(data)
+        except (ConnectionError, TimeoutError) as error:
+            raise ClientGone from error
+        self.sent += len(data)
+
+    async def send(self, content: Content, span: ByteRange) -> None:
+        """Raises `ClientGone`, or an `EntrepotError` when the bytes stop coming."""
+        match content:
+            case Bytes(data):
+                await self.write(data[span.start : span.end])
+            case File():
+                await self._send_file(content, span)
+            case Stream():
+                async with content.open(span.start, span.end) as chunks:
+                    async for chunk in chunks:
+                        await self.write(chunk)
+
+    async def _send_file(self, content: File, span: ByteRange) -> None:
+        whole = (span.start, span.end) == (0, content.size)
+        offset = span.start
+        while offset < span.end:
+            ready = min(content.readable(whole=whole), span.end)
+            if ready <= offset:
+                await content.wait(offset, whole=whole)
+                continue
+            count = min(ready - offset, self._window)
+            if not _resident(content.file.fd, offset, count):
+                await asyncio.to_thread(_read_ahead, content.file.fd, offset, count)
+            offset += await self._send_window(content.file, offset, count)
+
+    async def _send_window(self, file: OpenFile, offset: int, count: int) -> int:
+        transport = self._request.transport
+        if transport is None or transport.is_closing():
+            raise ClientGone
+        if transport.get_extra_info("sslcontext") is not None:
+            data = os.pread(file.fd, min(count, _TLS_PIECE), offset)
+            if not data:
+                raise TransferBroken("a stored blob is shorter than it was")
+            await self.write(data)
+            return len(data)
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        sent = await self._sendfile(loop, transport, file, offset, count)
+        if sent < count:
+            raise TransferBroken("a stored blob is shorter than it was")
+        if loop.time() - started < _WINDOW_FAST_S:
+            self._window = min(_WINDOW_MAX, self._window * 4)
+        else:
+            # So that the stall limit, which is for one window, means no progress.
+            self._window = max(_WINDOW_MIN, self._window // 4)
+        self.sent += sent
+        return sent
+
+    async def _sendfile(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        transport: Transport,
+        file: OpenFile,
+        offset: int,
+        count: int,
+    ) -> int:
+        try:
+            async with asyncio.timeout(self._stall_s):
+                # typeshed wants IO[bytes]; the loop only calls fileno().
+                return await loop.sendfile(transport, file, offset, count, fallback=False)  # type: ignore[arg-type]
+        except (ConnectionError, TimeoutError) as error:
+            raise ClientGone from error
+        except RuntimeError as error:
+            if transport.is_closing():
+                raise ClientGone from error
+            raise
+        except OSError as error:
+            if error.errno in {errno.EPIPE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EBADF}:
+                raise ClientGone from error
+            raise TransferBroken(f"reading a blob: {error.strerror}") from error
+
+
+async def deliver(sender: Sender, content: Content, pieces: Iterable[bytes | ByteRange]) -> bool:
+    """Send bytes as they are and ranges of `content`, in order.
+
+    False if the body had to be cut or the client left.
+    """
+    try:
+        for piece in pieces:
+            if isinstance(piece, ByteRange):
+                await sender.send(content, piece)
+            else:
+                await sender.write(piece)
+    except (ClientGone, EntrepotError):
+        sender.cut()
+        return False
+    except BaseException:
+        sender.cut()
+        raise
+    return True
+
+
+def _resident(fd: int, offset: int, count: int) -> bool:
+    """Whether a window is in the page cache, by looking at a byte of each MiB.
+
+    `sendfile` on a page that must come from the disk stops the whole loop.
+    """
+    byte = bytearray(1)
+    try:
+        for position in (*range(offset, offset + count, _PROBE_BYTES), offset + count - 1):
+            os.preadv(fd, [byte], position, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True  # The file system can't tell (tmpfs, overlay); assume the best.
+    return True
+
+
+def _read_ahead(fd: int, offset: int, count: int) -> None:
+    """Bring a window into the page cache. Blocks."""
+    os.posix_fadvise(fd, offset, count, os.POSIX_FADV_WILLNEED)
+    for position in range(offset, offset + count, _READ_AHEAD_STEP):
+        os.pread(fd, 1, position)
