@@ -36,7 +36,7 @@ class Listings:
     async def tags(
         self, repository: Repository, *, n: int | None, last: str | None, identity: Identity
     ) -> TagPage | None:
-        """One page, as the upstream cuts it: it may ignore `n` (registry.k8s.io)."""
+        """One page, in the upstream's order."""
         asked = {"n": n, "last": last}
         ask = Ask(
             operation="tags",
@@ -56,7 +56,7 @@ class Listings:
             body = await read_whole(answer.response, name, bytes_max=bytes_max)
             more = parse_next(answer.response.headers.getall("Link", [])) is not None
         self._observe(BytesFetched(upstream=name, kind="tags", count=len(body)))
-        return TagPage(tuple(parse_tag_list(body)), more)
+        return _cut(parse_tag_list(body), more, n, last)
 
     async def referrers(self, repository: Repository, digest: Digest) -> bytes | None:
         """All pages, joined into one index; None where there is no such API.
@@ -109,6 +109,18 @@ class Listings:
         self._observe(BytesFetched(upstream=name, kind="referrers", count=len(body)))
         descriptors = parse_referrers(content_type, body)
         return None if descriptors is None else (descriptors, _next_query(links), len(body))
+
+
+def _cut(tags: list[str], more: bool, n: int | None, last: str | None) -> TagPage:
+    """The page asked for, also of a registry that sends all it has whatever is
+    asked (distribution 2.x; registry.k8s.io). Their order is theirs: what
+    comes after `last` is found by looking for it, not by comparing.
+    """
+    if last is not None and last in tags:
+        tags = tags[tags.index(last) + 1 :]
+    if n is not None and len(tags) > n:
+        return TagPage(tuple(tags[:n]), more=n > 0)
+    return TagPage(tuple(tags), more)
 
 
 def _next_query(links: list[str]) -> str | None:

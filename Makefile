@@ -1,0 +1,64 @@
+# Everything one does with a clone. Needs make, and python3 >= 3.11 with venv.
+#
+#   make run     start Entrepot on 127.0.0.1:5000, keeping its data in .entrepot
+#   make check   what to run before each commit; a minute or two
+#   make test    all there is: check, whole flows, real clients, the coverage gate
+#   make bench   Entrepot and its peers side by side
+#   make clean   remove what these made (but not .entrepot, which is your cache)
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+RUNTIME := $(VENV)/.runtime
+DEVELOPMENT := $(VENV)/.development
+
+# Decisions without I/O: every branch of them is tested, or the gate closes.
+comma := ,
+empty :=
+PURE := proxy/oci/*.py proxy/cache/freshness.py proxy/cache/eviction.py proxy/cache/extents.py
+
+.DELETE_ON_ERROR:
+.PHONY: run check test lint gate bench clean
+
+run: $(RUNTIME)
+	$(BIN)/entrepot serve --data-dir .entrepot
+
+check: lint
+	$(BIN)/python -m pytest tests/unit tests/conformance
+
+# The gate comes before the one run of everything, so that pytest has the last word.
+test: lint gate
+	$(BIN)/python -m pytest tests
+
+lint: $(DEVELOPMENT)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+gate: $(DEVELOPMENT)
+	$(BIN)/coverage run -m pytest -q tests/unit
+	$(BIN)/coverage report --show-missing --fail-under=100 \
+		--include='$(subst $(empty) $(empty),$(comma),$(PURE))'
+
+bench: $(DEVELOPMENT)
+	$(BIN)/python -m tests.bench
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache \
+		.ruff_cache .import_linter_cache
+	find proxy tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Entrepot needs Python 3.11 or newer; say which: make PYTHON=python3.12 ..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(RUNTIME): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install -c constraints.txt -e .
+	touch $@
+
+$(DEVELOPMENT): pyproject.toml constraints.txt | $(BIN)/python
+	$(PIP) install -c constraints.txt -e '.[dev]'
+	touch $@ $(RUNTIME)

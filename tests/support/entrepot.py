@@ -1,0 +1,106 @@
+"""Entrepot as users run it: a process with a configuration file and ports.
+
+Nothing of the package is imported here. The tests see what a client or an
+operator sees: the two listeners, the exit status and the log.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from tests.support.docker_registry import DockerRegistry
+from tests.support.processes import ServerProcess, accepts, answers_http, free_port
+
+
+def upstreams_of(registry: DockerRegistry) -> dict[str, dict[str, Any]]:
+    """One registry in two roles: `lab`, with the names clients may know it by, and
+    Docker Hub. Tags are asked for each time, so that each test sees the upstream.
+    """
+    names = ["registry.test", registry.address]
+    return {
+        "lab": {"url": registry.url, "tag_fresh_s": 0, "aliases": names},
+        "docker.io": {"url": registry.url, "tag_fresh_s": 0},
+    }
+
+
+class Entrepot:
+    """One replica with its own folder; ports and data survive `restart`.
+
+    `upstreams` are entries of the configuration section of that name;
+    `settings` are further top-level keys. With a `tls_cert_file` among them the
+    listener speaks TLS and `url` begins with https.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        upstreams: dict[str, dict[str, Any]],
+        **settings: Any,
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port, self.admin_port = free_port(), free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        secure = "tls_cert_file" in settings
+        self.url = f"{'https' if secure else 'http'}://{self.address}"
+        self.admin = f"http://127.0.0.1:{self.admin_port}"
+        self.data_dir = folder / "data"
+        self.config = folder / "entrepot.yaml"
+        self.config.write_text(
+            yaml.safe_dump(
+                {
+                    "version": 1,
+                    "listen": self.address,
+                    "admin_listen": f"127.0.0.1:{self.admin_port}",
+                    "data_dir": str(self.data_dir),
+                    "upstreams": upstreams,
+                    **settings,
+                }
+            )
+        )
+        self._process = ServerProcess(
+            [sys.executable, "-m", "proxy", "serve", "--config", self.config],
+            log=folder / "log",
+            ready=lambda: accepts(self.port) if secure else answers_http(self.port),
+            # Its own folder: what is installed is tested, not what lies around here.
+            cwd=folder,
+        )
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def running(self) -> bool:
+        return self._process.running
+
+    def start(self) -> None:
+        self._process.start()
+
+    def stop(self) -> int | None:
+        """SIGTERM; its exit status."""
+        return self._process.stop()
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash or the kernel's out-of-memory killer would."""
+        self._process.kill()
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def log_text(self) -> str:
+        return self._process.log_text()
