@@ -80,7 +80,7 @@ def parse_range(header: str | None, size: int) -> tuple[ByteRange, ...] | None:
     ranges = tuple(ByteRange(*pair) for pair in bounds if pair is not None and pair[0] < pair[1])
     if not ranges:
         raise UnsatisfiableRange(size)
-    if len(ranges) > 1 and sum(map(len, ranges)) > size * _AMPLIFICATION_MAX:
+    if sum(map(len, ranges)) > size * _AMPLIFICATION_MAX:
         raise InvalidHeader(f"the ranges asked for overlap too much for {size} bytes")
     return ranges
 

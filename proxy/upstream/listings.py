@@ -8,7 +8,13 @@ from urllib.parse import urlencode
 from proxy.errors import BadUpstreamAnswer
 from proxy.events import BytesFetched
 from proxy.oci.digest import Digest
-from proxy.oci.listings import parse_next, parse_referrers, parse_tag_list, referrers_index
+from proxy.oci.listings import (
+    page_tags,
+    parse_next,
+    parse_referrers,
+    parse_tag_list,
+    referrers_index,
+)
 from proxy.oci.manifests import OCI_INDEX, media_type_of
 from proxy.oci.names import Repository
 from proxy.ports import Observe, TagPage
@@ -113,13 +119,11 @@ class Listings:
 
 def _cut(tags: list[str], more: bool, n: int | None, last: str | None) -> TagPage:
     """The page asked for, also of a registry that sends all it has whatever is
-    asked (distribution 2.x; registry.k8s.io). Their order is theirs: what
-    comes after `last` is found by looking for it, not by comparing.
+    asked, in any order (distribution 2.x; registry.k8s.io loses the query).
     """
-    if last is not None and last in tags:
-        tags = tags[tags.index(last) + 1 :]
-    if n is not None and len(tags) > n:
-        return TagPage(tuple(tags[:n]), more=n > 0)
+    whole = (last is not None and last in tags) or (n is not None and len(tags) > n)
+    if whole:
+        tags, more = page_tags(tags, n, last)
     return TagPage(tuple(tags), more)
 
 

@@ -233,7 +233,8 @@ async def test_tags_come_in_pages(held):
     assert (second.tags, second.more) == (("latest", "multi"), False)
     beyond = await held.upstream.list_tags(REPO, n=9, last="latest")
     assert (beyond.tags, beyond.more) == (("multi",), False)
-    assert (await held.upstream.list_tags(REPO)).tags == ("1", "2", "latest", "multi")
+    # Without a limit the order is the registry's (distribution 2.x: none).
+    assert sorted((await held.upstream.list_tags(REPO)).tags) == ["1", "2", "latest", "multi"]
 
 
 async def test_referrers_are_an_index_or_unsupported(held):

@@ -1,0 +1,132 @@
+"""The whole proxy in this process, on loopback ports, in front of fake registries."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from multidict import CIMultiDictProxy
+
+from proxy.app import Entrepot
+from proxy.config import load
+from tests.support.fake_registry import FakeRegistry
+
+DEADLINE_S = 30.0
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a client saw. `cut`: the body ended before its Content-Length."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes
+    cut: bool
+
+    @property
+    def sha256(self) -> str:
+        return "sha256:" + hashlib.sha256(self.body).hexdigest()
+
+
+@dataclass(slots=True)
+class Running:
+    """A running proxy and a client of it."""
+
+    entrepot: Entrepot
+    client: aiohttp.ClientSession
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.entrepot.address}"
+
+    async def ask(self, path: str, method: str = "GET", **headers: str) -> Answer:
+        """One request, its body read to the end or to where it is cut."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        async with asyncio.timeout(DEADLINE_S):
+            async with self.client.request(
+                method, self.url + path, headers=named, allow_redirects=False
+            ) as response:
+                received, cut = bytearray(), False
+                try:
+                    async for chunk in response.content.iter_any():
+                        received += chunk
+                except (aiohttp.ClientPayloadError, ConnectionError):
+                    cut = True
+                return Answer(response.status, response.headers, bytes(received), cut)
+
+    async def status(self) -> dict[str, Any]:
+        """The admin listener's status page."""
+        async with self.client.get(f"http://{self.entrepot.admin_address}/status") as response:
+            return dict(await response.json())
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """The sum of all samples of a metric that have these labels."""
+        total = 0.0
+        for family in self.entrepot.telemetry.registry.collect():
+            for sample in family.samples:
+                if sample.name == name and labels.items() <= sample.labels.items():
+                    total += sample.value
+        return total
+
+
+Start = Callable[..., Awaitable[Running]]
+
+
+@dataclass(slots=True)
+class World:
+    """Starts proxies; all of them are stopped when the test ends."""
+
+    root: Path
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    async def start(
+        self, upstreams: dict[str, FakeRegistry | dict[str, Any]], **settings: Any
+    ) -> Running:
+        """A proxy with these upstreams (a fake, or a settings mapping with its `url`).
+
+        Started again with the same `data_dir`, it finds what the last one left.
+        """
+        configured = {
+            name: {"url": one.url} if isinstance(one, FakeRegistry) else one
+            for name, one in upstreams.items()
+        }
+        overrides: dict[str, Any] = {
+            "listen": "127.0.0.1:0",
+            "admin_listen": "127.0.0.1:0",
+            "data_dir": str(self.root / "data"),
+            "presets": False,
+            "default_upstream": next(iter(upstreams)),
+            "access_log": False,
+            "disk_free_bytes_min": 0,
+            "tag_fresh_s": 0,
+            "drain_s": 1,
+            "upstreams": configured,
+            **settings,
+        }
+        entrepot = await self.stack.enter_async_context(Entrepot(load(None, {}, overrides)))
+        client = await self.stack.enter_async_context(
+            aiohttp.ClientSession(auto_decompress=False, connector=aiohttp.TCPConnector(limit=0))
+        )
+        return Running(entrepot, client)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """Where proxies are started."""
+    world = World(tmp_path)
+    async with world.stack:
+        yield world
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[FakeRegistry]:
+    """An empty, well-behaved registry."""
+    async with FakeRegistry() as registry:
+        yield registry
