@@ -7,7 +7,7 @@ a real implementation and a memory one, and one conformance suite in
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -198,21 +198,58 @@ class Blobs(Protocol):
     def list(self, group: str) -> AsyncIterator[BlobKey]: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Somebody else's claim.
+
+    `owner` is where that replica's peer listener is reached (a URL; empty where
+    there is none), `token` tells this claim from any other of the same name.
+    """
+
+    owner: str
+    token: str
+
+
 class Lease(Protocol):
     """A claim on a name; it saves traffic and never decides correctness."""
 
     @property
-    def lost(self) -> bool: ...
+    def lost(self) -> bool:
+        """Whether it ran out or was taken; whoever works may go on working."""
+
+    def progress(self) -> None:
+        """The work moves (or stands still through no fault of ours): renew it.
+
+        Without a call for a while it is left to run out, although we live.
+        """
 
 
 class Coordination(Protocol):
-    """What replicas tell each other; all of it may be forgotten at any moment."""
+    """What replicas tell each other; all of it may be forgotten at any moment.
 
-    def try_hold(self, name: str) -> AbstractAsyncContextManager[Lease | None]:
-        """Renewed while held; None when somebody else holds it."""
+    Nothing here raises: without its server every claim succeeds, every value is
+    absent, and the caller works as if it were alone.
+    """
+
+    def try_hold(
+        self, name: str, *, instead_of: Held | None = None
+    ) -> AbstractAsyncContextManager[Lease | Held]:
+        """Claim `name` for as long as the context lasts, renewed while it moves.
+
+        `Held` when somebody else has it. `instead_of`: take over exactly that
+        claim, whose owner is gone; of several who try, one succeeds.
+        """
 
     async def get(self, key: str) -> bytes | None: ...
 
     async def put(self, key: str, value: bytes, *, ttl_s: float) -> None: ...
 
     async def delete(self, key: str) -> None: ...
+
+    def touch(self, key: BlobKey) -> None:
+        """Note a use of a stored blob, for eviction. Never waits; may be lost."""
+
+    async def last_used(self, keys: Sequence[BlobKey]) -> list[float | None]:
+        """When each was last used, in seconds since the epoch; None if unknown."""
+
+    async def aclose(self) -> None: ...

@@ -1,8 +1,7 @@
 """Reading what an upstream sends after the head: blobs piece by piece, small
 answers whole, the rest not at all.
 
-Pieces are whatever has arrived: with `READ_BUFFER_BYTES` of 1 MiB the relay is
-called seldom enough to be cheap and early enough to be live. Bytes are counted
+Pieces are whatever has arrived (`READ_BUFFER_BYTES`). Bytes are counted
 here, so that a body that is short of what its head promised can't look whole.
 """
 

@@ -37,7 +37,7 @@ from proxy.upstream.realms import Origin, redirect_target
 from proxy.upstream.session import Session, UpstreamConfig
 from proxy.upstream.token_request import TokenRequests
 from proxy.upstream.tokens import Tokens
-from proxy.upstream.translate import LIBRARY_ERRORS, no_answer
+from proxy.upstream.translate import LIBRARY_ERRORS, naming, no_answer
 
 REDIRECTS_MAX = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -94,7 +94,8 @@ class Exchange:
                 if ask.streams:
                     await held.enter_async_context(self._blob_connections)
                 waiting = False
-                answer = await self._authorized(ask)
+                with naming(name):
+                    answer = await self._authorized(ask)
                 held.callback(answer.response.close)
         except TimeoutError as error:
             if waiting:

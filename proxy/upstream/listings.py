@@ -23,6 +23,7 @@ from proxy.upstream.authorization import Identity
 from proxy.upstream.bodies import check_plain, read_whole
 from proxy.upstream.exchange import Exchange
 from proxy.upstream.session import UpstreamConfig
+from proxy.upstream.translate import naming
 
 PAGES_MAX = 100
 """Pages of referrers that are joined; a longer list is an endless one."""
@@ -62,7 +63,8 @@ class Listings:
             body = await read_whole(answer.response, name, bytes_max=bytes_max)
             more = parse_next(answer.response.headers.getall("Link", [])) is not None
         self._observe(BytesFetched(upstream=name, kind="tags", count=len(body)))
-        return _cut(parse_tag_list(body), more, n, last)
+        with naming(name):
+            return _cut(parse_tag_list(body), more, n, last)
 
     async def referrers(self, repository: Repository, digest: Digest) -> bytes | None:
         """All pages, joined into one index; None where there is no such API.
@@ -83,7 +85,8 @@ class Listings:
             found += descriptors
             bytes_left -= count
             if following is None:
-                return referrers_index(found)
+                with naming(self._config.name):
+                    return referrers_index(found)
             if following in seen:
                 break
             query = following
@@ -113,8 +116,9 @@ class Listings:
             body = await read_whole(response, name, bytes_max=bytes_max)
             links = response.headers.getall("Link", [])
         self._observe(BytesFetched(upstream=name, kind="referrers", count=len(body)))
-        descriptors = parse_referrers(content_type, body)
-        return None if descriptors is None else (descriptors, _next_query(links), len(body))
+        with naming(name):
+            descriptors = parse_referrers(content_type, body)
+            return None if descriptors is None else (descriptors, _next_query(links), len(body))
 
 
 def _cut(tags: list[str], more: bool, n: int | None, last: str | None) -> TagPage:

@@ -21,7 +21,7 @@ from proxy.oci.digest import Digest
 from proxy.oci.manifests import Descriptor, Manifest
 from proxy.oci.names import Reference, Repository, parse_reference
 from proxy.ports import BlobStat, Body, Clock, Observe, TagPage, UpstreamHealth
-from proxy.upstream.answers import absent, blob_ask, manifest_ask
+from proxy.upstream.answers import Answer, Ask, absent, blob_ask, manifest_ask
 from proxy.upstream.authorization import Identity
 from proxy.upstream.bodies import BlobChunks, blob_part, check_plain, read_whole
 from proxy.upstream.breaker import Breaker
@@ -29,6 +29,7 @@ from proxy.upstream.exchange import Exchange
 from proxy.upstream.listings import Listings
 from proxy.upstream.manifests import described, verified
 from proxy.upstream.session import UpstreamConfig
+from proxy.upstream.translate import naming
 
 # HEAD may be refused where GET is not: GHCR's signed storage and ECR Public
 # say 403, others 400 or 405.
@@ -92,7 +93,8 @@ class RegistryUpstream:
             body = await read_whole(answer.response, self.name, bytes_max=bytes_max)
             headers = answer.response.headers
         self._observe(BytesFetched(upstream=self.name, kind="manifest", count=len(body)))
-        return verified(headers, body, reference)
+        with naming(self.name):
+            return verified(headers, body, reference)
 
     async def stat_blob(self, repository: Repository, digest: Digest) -> BlobStat | None:
         return await self._stat_blob(repository, digest, "ours")
@@ -178,16 +180,20 @@ class RegistryUpstream:
             return BlobStat(blob_part(answer.response, self.name, start=0, end=2).size)
 
     async def _shows_manifest(self, repository: Repository, reference: Reference) -> bool:
-        for method in ("HEAD", "GET"):
-            ask = manifest_ask(method, repository, reference, "anonymous")
-            async with self._exchange.open(ask) as answer:
-                if method == "HEAD" and answer.status in {400, 405}:
-                    continue
-                if absent(self.name, ask, answer):
-                    return False
-                check_plain(answer.response, self.name)
-                return True
-        return False
+        ask = manifest_ask("HEAD", repository, reference, "anonymous")
+        async with self._exchange.open(ask) as answer:
+            # Not 403 as elsewhere: from a manifest it is what it says.
+            if answer.status not in {400, 405}:
+                return self._shows(ask, answer)
+        ask = manifest_ask("GET", repository, reference, "anonymous")
+        async with self._exchange.open(ask) as answer:
+            return self._shows(ask, answer)
+
+    def _shows(self, ask: Ask, answer: Answer) -> bool:
+        if absent(self.name, ask, answer):
+            return False
+        check_plain(answer.response, self.name)
+        return True
 
     def _moved(self, state: Literal["ok", "failing", "limited"], reason: str) -> None:
         self._observe(BreakerMoved(upstream=self.name, state=state, reason=reason))

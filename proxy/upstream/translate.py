@@ -6,6 +6,9 @@ and tokens must not end up in logs or answers.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import aiohttp
 
 from proxy.errors import BadUpstreamAnswer, UpstreamUnavailable
@@ -20,6 +23,19 @@ LIBRARY_ERRORS = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
 def no_answer(name: str, host: str, error: BaseException) -> UpstreamUnavailable:
     """What `error` means when it came in place of an answer's head."""
     return _kind(error)(f"{name}: {_said(host, error)}")
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Put the upstream's name before what the pure parsers, who don't know it,
+    say of its answers.
+    """
+    try:
+        yield
+    except BadUpstreamAnswer as error:
+        if str(error).startswith(name):
+            raise
+        raise type(error)(f"{name}: {error}") from error
 
 
 def _kind(error: BaseException) -> type[UpstreamUnavailable]:

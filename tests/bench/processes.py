@@ -19,6 +19,9 @@ from typing import Self
 
 _GRACE_S = 5.0
 _READY_S = 20.0
+_SETTLE_S = 5.0
+_IDLE_STEP_S = 0.2
+_IDLE_SHARE = 0.02  # of a core
 
 
 class DidNotStart(Exception):
@@ -82,6 +85,17 @@ class Tree:
             except OSError:
                 continue  # it ended since it was listed
         return total
+
+    def settle(self) -> None:
+        """Wait, bounded, until the tree is idle: what it does after an answer is not the next one's."""
+        until = time.monotonic() + _SETTLE_S
+        before_s = self.cpu_s()
+        while time.monotonic() < until:
+            time.sleep(_IDLE_STEP_S)
+            now_s = self.cpu_s()
+            if now_s - before_s < _IDLE_SHARE * _IDLE_STEP_S:
+                return
+            before_s = now_s
 
     def peak_rss_bytes(self) -> int:
         """VmHWM, summed over the tree (pages that its processes share count for each)."""

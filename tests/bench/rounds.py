@@ -28,7 +28,7 @@ from tests.bench.systems import ROOT, Running
 CLIENTS = 32
 RATE_BYTES_S = 100_000_000
 PARTS = ("stampede", "warm", "cold", "requests")
-_WARM_PULLS = 24
+_WARM_PULLS = 40
 _WARM_AT_ONCE = 4
 _WRK_S = 2
 _CORES = sorted(os.sched_getaffinity(0))
@@ -134,6 +134,7 @@ def _warm(result: Measured, running: Running, origin: Origin, image: Image) -> N
     # Once unmeasured: it is cached then even if there was no stampede, and its pages are warm.
     _pull(result, running.port, image.crowd)
     running.tree.pin({_SERVER_CORE})
+    running.tree.settle()
     before_s = running.tree.cpu_s()
     outcome = _pull(
         result,

@@ -3,7 +3,8 @@
 A `System` says how to start one: in an empty folder of its own, on a free
 loopback port, caching the registry at `upstream`. Where a default would be
 unfair to a peer (nginx's lock gives up after 5 s; drayage's whole-body time
-limit is 30 s), it is set to what serves that peer best here.
+limit is 30 s), it is set to what serves that peer best here. Nobody writes a
+line per request.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ def _entrepot(folder: Path, port: int, upstream_port: int) -> list[str]:
 listen: 127.0.0.1:{port}
 admin_listen: 127.0.0.1:{free_port()}
 data_dir: {folder / "data"}
+access_log: false
 default_upstream: lab
 upstreams:
   lab: {{url: "http://127.0.0.1:{upstream_port}", tag_fresh_s: 60}}

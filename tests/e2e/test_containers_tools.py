@@ -121,12 +121,3 @@ def test_what_the_upstream_does_not_have_is_said_to_be_missing(
     outcome = Skopeo(settings).try_copy(missing, nook / "never")
     assert outcome.code != 0
     assert "manifest unknown" in outcome.output
-
-
-def test_a_push_to_the_proxy_is_refused(
-    settings: Settings, entrepot: Entrepot, image: Built
-) -> None:
-    target = f"docker://{entrepot.address}/lab/demo/own:v1"
-    pushed = Skopeo(settings).attempt("copy", f"oci:{image.layout}:single", target)
-    assert pushed.code != 0
-    assert "405" in pushed.output or "pull" in pushed.output

@@ -48,12 +48,3 @@ def test_a_pull_by_digest_asks_the_upstream_nothing_the_second_time(
         docker.pull(f"{name}@{image.manifest}")
         assert docker.says(f"{name}@{image.manifest}") == MARKER
     assert upstream.asked() == asked
-
-
-def test_a_push_to_the_proxy_is_refused(nook: Path, entrepot: Entrepot) -> None:
-    own = f"{entrepot.address}/lab/demo/own:v1"
-    with Dockerd(nook / "d", mirrors=[entrepot.url]) as docker:
-        docker.pull("busybox:latest")
-        docker.tag("busybox:latest", own)
-        pushed = docker.try_push(own)
-    assert pushed.code != 0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 from pathlib import Path
 
 import pytest
@@ -30,17 +28,3 @@ def test_a_cached_image_is_served_after_a_restart_without_the_upstream(
     upstream.stop()
     entrepot.start()
     assert skopeo.copy(name, nook / "offline") == first
-
-
-@pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-def test_every_writing_method_is_answered_405(method: str, entrepot: Entrepot) -> None:
-    connection = http.client.HTTPConnection("127.0.0.1", entrepot.port, timeout=10)
-    try:
-        connection.request(method, "/v2/lab/demo/busybox/blobs/uploads/")
-        response = connection.getresponse()
-        body = json.loads(response.read())
-    finally:
-        connection.close()
-    assert response.status == 405
-    assert {word.strip() for word in response.headers["Allow"].split(",")} == {"GET", "HEAD"}
-    assert body["errors"][0]["code"] == "UNSUPPORTED"

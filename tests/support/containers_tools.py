@@ -90,11 +90,6 @@ class Podman:
         policy = f"--signature-policy={self._settings.policy}"
         return attempt(*self._argv, "pull", policy, *extra, image, env=self._settings.env)
 
-    def try_push(self, image: str, target: str) -> Outcome:
-        policy = f"--signature-policy={self._settings.policy}"
-        words = ["push", policy, image, f"docker://{target}"]
-        return attempt(*self._argv, *words, env=self._settings.env)
-
     def digest(self, image: str) -> str:
         words = ["image", "inspect", "--format", "{{.Digest}}", image]
         return run(*self._argv, *words, env=self._settings.env).stdout.strip()

@@ -72,9 +72,6 @@ class Dockerd:
     def pull(self, image: str) -> None:
         self._run("pull", image)
 
-    def try_pull(self, image: str) -> Outcome:
-        return self._try("pull", image)
-
     def try_push(self, image: str) -> Outcome:
         return self._try("push", image)
 

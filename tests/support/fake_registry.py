@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -52,9 +53,16 @@ class _Plan:
 class FakeRegistry:
     """See the module. Use as an async context manager; stop with `stop()`."""
 
-    def __init__(self, quirks: Quirks | None = None, auth: FakeAuth | None = None) -> None:
+    def __init__(
+        self,
+        quirks: Quirks | None = None,
+        auth: FakeAuth | None = None,
+        *,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.quirks = quirks or Quirks()
         self.auth = auth
+        self._tls = tls
         self.repositories: dict[str, Repo] = {}
         self.seen: list[Seen] = []
         self.url = ""
@@ -142,10 +150,11 @@ class FakeRegistry:
             web.Server(handle, handler_cancellation=True), shutdown_timeout=0.01
         )
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._tls)
         await site.start()
         self._runners.append(runner)
-        return f"http://127.0.0.1:{runner.addresses[0][1]}"
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://127.0.0.1:{runner.addresses[0][1]}"
 
     async def _handle(self, request: web.BaseRequest, *, at_cdn: bool) -> web.StreamResponse:
         seen = read(request.method, request.raw_path, request.headers, at_cdn=at_cdn)

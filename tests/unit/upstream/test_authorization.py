@@ -300,3 +300,83 @@ async def test_what_strangers_may_read_stays_open_when_the_upstream_is_in_troubl
         up.inject(Fault(html=True), kind="tags")
         with pytest.raises(BadUpstreamAnswer):
             await ask.upstream.anonymous_may_read(REPO, "tags", "")
+
+
+async def test_a_silent_registry_that_forgot_its_tokens_gets_a_new_one():
+    async with registry(silent=True) as up, asking(up) as ask:
+        await ask.upstream.resolve(REPO, LATEST)
+        up.auth.revoke()
+        assert await ask.upstream.resolve(REPO, LATEST)
+        assert up.count(kind="ping") == 1
+
+
+async def test_a_silent_registry_that_refuses_is_not_asked_for_ever():
+    async with registry(silent=True) as up, asking(up) as ask:
+        up.inject(Fault(status=401), kind="manifest", times=None)
+        with pytest.raises(AccessDenied):
+            await ask.upstream.resolve(REPO, LATEST)
+        assert up.count(kind="manifest") == 2
+
+
+async def test_a_ping_is_shared_by_all_who_need_it():
+    async with registry() as up, asking(up, ME) as ask:
+        go = asyncio.Event()
+        up.inject(Fault(delay=go), kind="manifest", times=None)
+        asked = [asyncio.create_task(ask.upstream.resolve(REPO, LATEST)) for _ in range(5)]
+        await up.wait_requests(5, kind="manifest")
+        go.set()
+        await asyncio.gather(*asked)
+        assert (up.count(kind="ping"), up.count(kind="token")) == (1, 1)
+
+
+async def test_a_ping_that_fails_is_trouble_and_is_repeated():
+    async with registry() as up, asking(up, ME) as ask:
+        up.inject(Fault(status=503), match=lambda seen: seen.kind == "ping")
+        up.auth.scheme = "basic"
+        with pytest.raises(UpstreamUnavailable):
+            await ask.upstream.resolve(REPO, LATEST)
+        assert await ask.upstream.resolve(REPO, LATEST)
+
+
+async def test_a_challenge_of_another_host_to_a_ping_is_not_learned():
+    async with registry(Quirks(), public_without_token=True) as up:
+        up.auth = None
+        up.inject(Fault(status=307, headers={"Location": f"{up.cdn_url}/v2/"}), kind="ping")
+        up.quirks.cdn_auth = FakeAuth(realm=f"{up.url}/token")
+        async with asking(up, ME) as ask:
+            assert await ask.upstream.resolve(REPO, LATEST)
+            assert all("Basic" not in r.headers.get("Authorization", "") for r in up.seen)
+
+
+async def test_a_source_without_credentials_asks_for_an_anonymous_token():
+    async with registry() as up, asking(up, Rotating(None, None)) as ask:
+        assert await ask.upstream.resolve(REPO, LATEST)
+        assert [shown(r) for r in up.requests(kind="token")] == [""]
+
+
+async def test_an_endpoint_without_a_service_is_asked_without_one():
+    async with registry(post_status=None, get_status=404) as up, asking(up, ME) as ask:
+        challenge = {"WWW-Authenticate": f'Bearer realm="{up.url}/token?account=a%2Bb"'}
+        up.inject(Fault(status=401, headers=challenge), kind="ping")
+        await ask.upstream.resolve(REPO, LATEST)
+    get, post = up.requests(kind="token")
+    assert "service" not in get.query
+    assert get.query["account"] == ["a+b"]
+    assert post.method == "POST"
+
+
+async def test_a_token_endpoint_that_hangs_is_given_up_even_when_nobody_waits_for_it():
+    async with registry() as up, asking(up, head_s=0.2) as ask:
+        up.inject(Fault(delay=asyncio.Event()), kind="token")
+        with pytest.raises(UpstreamUnavailable):
+            await ask.upstream.resolve(REPO, LATEST)
+        while not ask.stated(TokenFetched):
+            await asyncio.sleep(0)
+        assert await ask.upstream.resolve(REPO, LATEST)
+
+
+async def test_an_endpoint_that_knows_neither_get_nor_post_refuses():
+    async with registry(get_status=401, post_status=404) as up, asking(up, ME) as ask:
+        with pytest.raises(AccessDenied) as raised:
+            await ask.upstream.resolve(REPO, LATEST)
+        assert raised.value.authenticated

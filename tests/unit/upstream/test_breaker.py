@@ -111,9 +111,11 @@ def test_failures_of_calls_that_began_before_it_opened_do_not_prolong_it(breaker
 
 def test_a_call_counts_once(breaker):
     with breaker.enter("api") as call:
-        call.failed("down")
-        call.failed("down")
-        call.failed("down")
+        for _ in range(3):
+            call.failed("down")
+        call.limited(60)
+        call.succeeded()
+    assert breaker.state() == ("unused", "", 0.0)
     succeed(breaker)
 
 

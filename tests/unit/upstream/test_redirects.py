@@ -107,7 +107,7 @@ async def test_five_redirects_are_followed():
         assert await ask.upstream.get_manifest(REPO, LATEST)
 
 
-@pytest.mark.parametrize("location", ["file:///etc/passwd", "http://user:pw@127.0.0.1/", "http://"])
+@pytest.mark.parametrize("location", ["file:///etc/passwd", "http://user:pw@127.0.0.1/"])
 async def test_a_redirect_to_nowhere_is_a_bad_answer(location):
     async with FakeRegistry() as up, asking(up) as ask:
         up.inject(Fault(status=302, headers={"Location": location}), kind="blob")

@@ -1,0 +1,193 @@
+"""Asking an upstream what a tag names, and writing down what it said.
+
+Once for all who ask at the same time. A tag record moves only after its manifest
+is stored, so it never names what can't be served; one that came by HEAD alone is
+noted until somebody fetches the manifest. A schema 1 manifest can't be verified,
+is not kept, and therefore moves no record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+
+from proxy.cache import noted
+from proxy.cache.content import Outcome
+from proxy.cache.facts import Facts
+from proxy.cache.freshness import (
+    Confirmed,
+    Fail,
+    Gone,
+    Move,
+    Policy,
+    Stale,
+    after,
+    moved,
+)
+from proxy.cache.manifests import ManifestCache, Served
+from proxy.cache.records import TagRecord
+from proxy.cache.single import SingleFlight
+from proxy.errors import (
+    AccessDenied,
+    UnknownManifest,
+    UpstreamLimited,
+    UpstreamUnavailable,
+)
+from proxy.events import TagMoved
+from proxy.oci.digest import Digest
+from proxy.oci.manifests import SCHEMA1_TYPES, Descriptor, Manifest
+from proxy.oci.names import Repository, Tag
+from proxy.ports import Clock, Coordination, Observe, Upstream
+
+_ABSENT = b"absent"
+Decision = Confirmed | Move | Stale | Gone | Fail
+
+
+class TagQuestions:
+    """All that is asked of upstreams about tags."""
+
+    def __init__(
+        self,
+        *,
+        manifests: ManifestCache,
+        facts: Facts,
+        coordination: Coordination,
+        observe: Observe,
+        clock: Clock,
+        policies: Mapping[str, Policy],
+        negative_s: float,
+    ) -> None:
+        self._manifests = manifests
+        self._facts = facts
+        self._coordination = coordination
+        self._observe = observe
+        self._clock = clock
+        self._policies = policies
+        self._negative_s = negative_s
+        self._flights = SingleFlight()
+
+    def revalidate(
+        self, upstream: Upstream, repository: Repository, tag: Tag
+    ) -> Awaitable[Decision]:
+        """What to do with a record that is no longer fresh, now that it was asked."""
+        return self._flights.join(
+            ("tag", upstream.name, repository, tag),
+            lambda: self._revalidate(upstream, repository, tag),
+        )
+
+    async def first(
+        self, upstream: Upstream, repository: Repository, tag: Tag, *, body: bool
+    ) -> Served:
+        """A tag of which nothing is known.
+
+        Raises `UnknownManifest`, `AccessDenied`, `UpstreamUnavailable`.
+        """
+        absence = f"absent/{upstream.name}/{repository}/manifests/{tag}"
+        unknown = UnknownManifest(f"{upstream.name} has no tag {tag} in {repository}")
+        if await self._coordination.get(absence) is not None:
+            raise unknown
+        key = ("first", upstream.name, repository, tag, body)
+        joined = self._flights.running(key)
+        found = await self._flights.join(
+            key, lambda: self._first(upstream, repository, tag, body=body)
+        )
+        if found is None:
+            await self._coordination.put(absence, _ABSENT, ttl_s=self._negative_s)
+            raise unknown
+        outcome: Outcome = "join" if joined else "miss"
+        if isinstance(found, Manifest):
+            return Served(found.descriptor, found, outcome)
+        return Served(found, None, outcome)
+
+    async def follow(
+        self, upstream: Upstream, repository: Repository, tag: Tag, new: TagRecord, *, body: bool
+    ) -> Served:
+        """The tag names something new: first the manifest, then the record.
+
+        Raises as `ManifestCache.get`; then the record has not moved.
+        """
+        digest = new.current.digest
+        if not body and await self._manifests.held(upstream, repository, digest) is None:
+            await noted.note(self._coordination, upstream, repository, tag, digest)
+            return Served(new.current, None, "miss")
+        manifest, outcome = await self._manifests.get(upstream, repository, digest)
+        await self._move(upstream, repository, tag, new)
+        return Served(manifest.descriptor, manifest, outcome)
+
+    async def fetched(
+        self, upstream: Upstream, repository: Repository, current: Descriptor
+    ) -> None:
+        """A manifest was stored: move the tags that were waiting for it."""
+        for tag in await noted.take(self._coordination, upstream, repository, current.digest):
+            record = await self._facts.tag(upstream, repository, tag)
+            new = moved(record, current, url=upstream.url, now=self._clock())
+            await self._move(upstream, repository, tag, new)
+
+    async def aclose(self) -> None:
+        """Stop asking."""
+        await self._flights.aclose()
+
+    async def _revalidate(self, upstream: Upstream, repository: Repository, tag: Tag) -> Decision:
+        record = await self._facts.tag(upstream, repository, tag)
+        answer: Descriptor | AccessDenied | UpstreamUnavailable | None
+        found: Descriptor | Manifest | None = None
+        try:
+            found = await upstream.resolve(repository, tag)
+            answer = found.descriptor if isinstance(found, Manifest) else found
+        except (AccessDenied, UpstreamUnavailable) as error:
+            answer = error
+        now = self._clock()
+        policy = self._policies[upstream.name]
+        limited = isinstance(answer, UpstreamLimited)
+        decision = after(record, answer, url=upstream.url, now=now, policy=policy, limited=limited)
+        match decision:
+            case Confirmed():
+                await self._facts.confirm_tag(upstream, repository, tag, now)
+            case Gone():
+                await self._facts.forget_tag(upstream, repository, tag)
+            case Move(new) if isinstance(found, Manifest):
+                await self._manifests.keep(upstream, repository, found)
+                await self._move(upstream, repository, tag, new)
+            case _:
+                pass
+        return decision
+
+    async def _first(
+        self, upstream: Upstream, repository: Repository, tag: Tag, *, body: bool
+    ) -> Descriptor | Manifest | None:
+        found: Descriptor | Manifest | None
+        if body:
+            # One round trip: a GET by tag counts no more than HEAD and GET by digest.
+            found = await upstream.get_manifest(repository, tag)
+        else:
+            found = await upstream.resolve(repository, tag)
+            if isinstance(found, Descriptor):
+                held = await self._manifests.held(upstream, repository, found.digest)
+                if held is None:
+                    await noted.note(self._coordination, upstream, repository, tag, found.digest)
+                    return found
+                found = held
+        if found is None:
+            return None
+        await self._manifests.keep(upstream, repository, found)
+        record = moved(None, found.descriptor, url=upstream.url, now=self._clock())
+        await self._move(upstream, repository, tag, record)
+        return found
+
+    async def _move(
+        self, upstream: Upstream, repository: Repository, tag: Tag, new: TagRecord
+    ) -> None:
+        """Write the record, once for all who heard of the same move."""
+        if new.current.media_type in SCHEMA1_TYPES:
+            return
+        known = await self._facts.tag(upstream, repository, tag)
+        if known is not None and known.current.digest == new.current.digest:
+            return
+        await self._facts.move_tag(upstream, repository, tag, new)
+        self._observe(
+            TagMoved(
+                upstream=upstream.name,
+                repository=repository,
+                tag=tag,
+                digest=str(new.current.digest),
+            )
+        )
