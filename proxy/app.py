@@ -23,6 +23,7 @@ from aiohttp import web
 from proxy import __version__, logs
 from proxy.cache.assembly import Cache, Limits
 from proxy.cache.exposure import Expose
+from proxy.cache.fleet import Fleet
 from proxy.cache.freshness import Policy
 from proxy.config import Settings, UpstreamSettings
 from proxy.coordination.local import LocalCoordination
@@ -123,6 +124,7 @@ class Entrepot:
         cache = Cache(
             local=storage.blobs,
             records=storage.records,
+            fleet=Fleet(),
             coordination=LocalCoordination(),
             disk=disk,
             observe=observe,
@@ -142,6 +144,7 @@ class Entrepot:
             listings=cache.listings,
             observe=observe,
             access=access_log(enabled=settings.access_log),
+            header_budget_s=settings.header_budget_s,
             send_stall_s=settings.send_stall_s,
             relay_429=frozenset(n for n, one in settings.upstreams.items() if one.relay_429),
             dockerd_blob_404=settings.dockerd_blob_404,

@@ -114,6 +114,14 @@ class TransferBroken(UpstreamUnavailable):
     """A body ended early, stalled or was reset; what came so far is good."""
 
 
+class PeerGone(TransferBroken):
+    """Nobody answers any more where another replica was."""
+
+
+class PeerUnreachable(TransferBroken):
+    """Another replica can't be reached now; it may well be alive."""
+
+
 class StorageUnavailable(EntrepotError):
     """Durable storage can't be read or written now."""
 

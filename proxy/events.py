@@ -122,6 +122,13 @@ class Evicted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BlobUploaded:
+    """A verified blob is now in the durable store."""
+
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServedStale:
     """A tag was answered from its record because the upstream could not be asked."""
 
@@ -147,6 +154,37 @@ class StorageFailed:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoordinationMoved:
+    """Redis came into use, or went out of it."""
+
+    state: Literal["ok", "down"]
+    reason: str
+
+
+CoordinationOperation = Literal[
+    "claim", "renew", "release", "get", "put", "delete", "touch", "last_used", "probe"
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoordinationAsked:
+    """One command to Redis."""
+
+    operation: CoordinationOperation
+    answered: bool
+    """False: refused, or not within its time."""
+    duration_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseMoved:
+    """A claim was tried for, or lost."""
+
+    outcome: Literal["held", "taken", "busy", "lost"]
+    """taken: over from an owner that was gone; busy: somebody else has it."""
+
+
 Event = (
     RequestServed
     | UpstreamAnswered
@@ -159,7 +197,11 @@ Event = (
     | FlightEnded
     | FollowerJoined
     | Evicted
+    | BlobUploaded
     | ServedStale
     | TagMoved
     | StorageFailed
+    | CoordinationMoved
+    | CoordinationAsked
+    | LeaseMoved
 )

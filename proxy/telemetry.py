@@ -150,10 +150,39 @@ class Telemetry:
         self._evicted_bytes = Counter(
             "entrepot_evicted_bytes", "Bytes removed to make room.", registry=registry
         )
+        self._uploaded = Counter(
+            "entrepot_uploaded_bytes", "Bytes stored in S3.", registry=registry
+        )
         self._storage_failures = Counter(
             "entrepot_storage_failures",
             "Reads and writes of storage that failed; the requests went on without.",
             ("operation",),
+            registry=registry,
+        )
+
+        self._coordination_up = Gauge(
+            "entrepot_coordination_up",
+            "0 while Redis is configured and can't be used.",
+            registry=registry,
+        )
+        self._coordination_up.set(1)
+        self._coordination_failures = Counter(
+            "entrepot_coordination_failures",
+            "Commands that Redis refused or did not answer in time; the work went on without.",
+            ("operation",),
+            registry=registry,
+        )
+        self._coordination_seconds = Histogram(
+            "entrepot_coordination_seconds",
+            "From a command to Redis to its reply.",
+            ("operation",),
+            buckets=_SECONDS[:8],
+            registry=registry,
+        )
+        self._leases = Counter(
+            "entrepot_leases",
+            "Claims by outcome: held, taken over, busy (somebody else's), lost.",
+            ("outcome",),
             registry=registry,
         )
 
@@ -198,12 +227,20 @@ class Telemetry:
             case events.Evicted():
                 self._evicted.inc(event.count)
                 self._evicted_bytes.inc(event.size)
+            case events.BlobUploaded():
+                self._uploaded.inc(event.size)
             case events.ServedStale():
                 self._stale.labels(event.upstream, event.reason).inc()
             case events.TagMoved():
                 self._tag_moves.labels(event.upstream).inc()
             case events.StorageFailed():
                 self._storage_failures.labels(event.operation).inc()
+            case events.CoordinationMoved():
+                self._coordination_up.set(event.state == "ok")
+            case events.CoordinationAsked():
+                self._coordination(event)
+            case events.LeaseMoved():
+                self._leases.labels(event.outcome).inc()
             case _:
                 assert_never(event)
 
@@ -216,6 +253,12 @@ class Telemetry:
             self._cut.labels(event.kind, event.upstream).inc()
         self._first_byte.labels(event.kind, event.outcome).observe(event.first_byte_s)
         self._duration.labels(event.kind, event.outcome).observe(event.duration_s)
+
+    def _coordination(self, event: events.CoordinationAsked) -> None:
+        if event.answered:
+            self._coordination_seconds.labels(event.operation).observe(event.duration_s)
+        else:
+            self._coordination_failures.labels(event.operation).inc()
 
     def _quota(self, event: events.QuotaRead) -> None:
         if event.limit is not None:

@@ -10,12 +10,15 @@ from proxy.cache.blobs import BlobCache
 from proxy.cache.exposure import Expose, ExposureGuard
 from proxy.cache.facts import Facts
 from proxy.cache.fill import Filler
+from proxy.cache.fleet import Fleet
 from proxy.cache.flights import Flights
 from proxy.cache.freshness import Policy
 from proxy.cache.listings import Listings
 from proxy.cache.local import LocalBlobs
 from proxy.cache.lru import Lru
 from proxy.cache.manifests import ManifestCache
+from proxy.cache.shared import Shared
+from proxy.cache.small_store import SmallStore
 from proxy.cache.tags import TagCache
 from proxy.oci.digest import Digest
 from proxy.ports import BlobKey, Clock, Coordination, Observe, Records
@@ -45,6 +48,7 @@ class Cache:
         *,
         local: LocalBlobs,
         records: Records,
+        fleet: Fleet,
         coordination: Coordination,
         disk: Executor,
         observe: Observe,
@@ -64,6 +68,7 @@ class Cache:
             facts=facts,
             memory=self.memory,
             size_hints=size_hints,
+            fleet=fleet,
             coordination=coordination,
             disk=disk,
             observe=observe,
@@ -76,21 +81,27 @@ class Cache:
             size_hints=size_hints,
             flights=self.flights,
             exposure=self._exposure,
+            fleet=fleet,
             coordination=coordination,
             observe=observe,
             header_budget_s=limits.header_budget_s,
             memory_object_bytes_max=limits.memory_object_bytes_max,
             negative_s=limits.negative_s,
         )
-        self._manifests = ManifestCache(
+        store = SmallStore(
             local=local,
-            facts=facts,
             memory=self.memory,
+            fleet=fleet,
+            observe=observe,
+            size_max=limits.manifest_bytes_max,
+        )
+        self._manifests = ManifestCache(
+            store=store,
+            facts=facts,
             size_hints=size_hints,
             blobs=self.blobs,
+            shared=Shared(coordination, alone=fleet.alone),
             coordination=coordination,
-            observe=observe,
-            manifest_bytes_max=limits.manifest_bytes_max,
             negative_s=limits.negative_s,
         )
         self.tags = TagCache(

@@ -11,18 +11,20 @@
 
 from __future__ import annotations
 
-from proxy.cache import passthrough
+import contextlib
+
 from proxy.cache.budget import answer_within
 from proxy.cache.content import Bytes, Content, File, Outcome
 from proxy.cache.exposure import ExposureGuard
 from proxy.cache.facts import Facts
 from proxy.cache.fill import SMALL_BYTES_MAX
+from proxy.cache.fleet import Fleet
 from proxy.cache.flights import Flights, Source
-from proxy.cache.local import LocalBlobs
+from proxy.cache.local import LocalBlobs, OpenFile
 from proxy.cache.lru import Lru
-from proxy.cache.records import Link
-from proxy.cache.single import SingleFlight
+from proxy.cache.passthrough import Passthrough
 from proxy.cache.spool import Spool
+from proxy.cache.vouching import Vouching, group_of
 from proxy.errors import (
     BadUpstreamAnswer,
     DigestMismatch,
@@ -31,19 +33,14 @@ from proxy.errors import (
     UnknownBlob,
     UpstreamUnavailable,
 )
+from proxy.events import StorageFailed
 from proxy.oci.digest import Digest
 from proxy.oci.names import Repository
-from proxy.ports import PUBLIC, BlobKey, BlobStat, Coordination, Observe, Upstream
+from proxy.ports import PUBLIC, BlobKey, Coordination, Observe, Upstream
 
 # A range that starts further ahead of what a flight has than this does not wait.
 AHEAD_BYTES_MAX = 8 * 1024 * 1024
 _TRIES = 3
-_ABSENT = b"absent"
-
-
-def group_of(upstream: Upstream) -> str:
-    """Where an upstream's blobs are shared: everybody's, or its own."""
-    return upstream.name if upstream.credentialed else PUBLIC
 
 
 class BlobCache:
@@ -58,6 +55,7 @@ class BlobCache:
         size_hints: Lru[Digest, int],
         flights: Flights,
         exposure: ExposureGuard,
+        fleet: Fleet,
         coordination: Coordination,
         observe: Observe,
         header_budget_s: float,
@@ -70,12 +68,12 @@ class BlobCache:
         self._size_hints = size_hints
         self._flights = flights
         self._exposure = exposure
-        self._coordination = coordination
         self._observe = observe
         self._header_budget_s = header_budget_s
         self._memory_object_bytes_max = memory_object_bytes_max
-        self._negative_s = negative_s
-        self._vouching = SingleFlight()
+        self._fleet = fleet
+        self._passthrough = Passthrough(fleet, coordination, observe)
+        self._vouching = Vouching(facts, coordination, negative_s=negative_s)
 
     async def open(
         self, upstream: Upstream, repository: Repository, digest: Digest, *, start: int = 0
@@ -89,10 +87,11 @@ class BlobCache:
         await self._exposure.check(upstream, repository, "blobs", str(digest))
         key, source = BlobKey(group_of(upstream), digest), Source(upstream, repository)
         for _ in range(_TRIES):
+            ends = self._flights.ends(key)
             async with answer_within(self._header_budget_s, upstream):
                 content = await self._open_held(key, source)
                 if content is None:
-                    content = await self._bring(key, source, start)
+                    content = await self._bring(key, source, start, ends)
             if content is not None:
                 return content
         raise BadUpstreamAnswer(f"{upstream.name} keeps sending other bytes than {digest}")
@@ -104,10 +103,10 @@ class BlobCache:
         source = Source(upstream, repository)
         size = await self._held_size(key)
         if size is not None:
-            await self._vouch(source, digest)
+            await self._vouching.vouch(source, digest)
             return size
-        found = await self._ask(source, digest)
-        size = found.size or self._size_hints.get(digest)
+        found = await self._vouching.ask(source, digest)
+        size = self._size_hints.get(digest) if found.size is None else found.size
         if size is None:
             raise UpstreamUnavailable(f"{upstream.name} does not say how long {digest} is")
         return size
@@ -115,7 +114,7 @@ class BlobCache:
     async def held(self, upstream: Upstream, repository: Repository, digest: Digest) -> bool:
         """Whether it can be served with the upstream gone."""
         key = BlobKey(group_of(upstream), digest)
-        if key not in self._memory and await self._local.stat(key) is None:
+        if await self._held_size(key) is None:
             return False
         linked = await self._facts.link(upstream, repository, digest)
         return linked is not None or key.group == PUBLIC
@@ -126,39 +125,45 @@ class BlobCache:
 
     # --- the steps -------------------------------------------------------------------
 
-    async def _bring(self, key: BlobKey, source: Source, start: int) -> Content | None:
-        """None: look again, because the flight ended meanwhile or brought wrong bytes."""
+    async def _bring(self, key: BlobKey, source: Source, start: int, ends: int) -> Content | None:
+        """None: look again, because a flight ended meanwhile or brought wrong bytes.
+
+        `ends`: how many had ended before the look at the disk.
+        """
         flight = self._flights.get(key)
-        if flight is not None and source not in flight.sources:
+        foreign = flight is not None and source not in flight.sources
+        if foreign:
             # Another repository's request started it: may ours serve it?
-            await self._vouch(source, key.digest)
+            await self._vouching.vouch(source, key.digest)
         elif flight is None:
-            await self._raise_if_known_absent(source, key.digest)
+            await self._vouching.raise_if_known_absent(source, key.digest)
+        # Nothing is awaited from here until a flight is joined.
+        if self._flights.get(key) is None:
+            if self._flights.ends(key) != ends:
+                return None
             if self._flights.full:
-                return await self._pass(source, key.digest)
+                return await self._pass(key, source)
         try:
-            return await self._follow(key, source, start)
+            return await self._follow(key, source, start, vouched=foreign)
         except DigestMismatch:
             return None
         except StorageUnavailable:
-            return await self._pass(source, key.digest)
+            return await self._pass(key, source)
         except UnknownBlob:
-            await self._remember_absent(source, key.digest)
+            await self._vouching.remember_absent(source, key.digest)
             raise
 
     async def _open_held(self, key: BlobKey, source: Source) -> Content | None:
         data = self._memory.get(key)
         if data is not None:
-            await self._vouch(source, key.digest)
+            await self._vouching.vouch(source, key.digest)
             self._local.touch(key)
             return Bytes(data, "hit")
-        file = self._local.peek(key)
-        if file is None:
-            file = await self._local.open_file(key)
+        file = self._local.peek(key) or await self._open_file(key)
         if file is None:
             return None
         try:
-            await self._vouch(source, key.digest)
+            await self._vouching.vouch(source, key.digest)
             if file.size <= min(SMALL_BYTES_MAX, self._memory_object_bytes_max):
                 data = await self._local.read(key, file.size)
         except BaseException:
@@ -170,31 +175,48 @@ class BlobCache:
         self._memory.put(key, data)
         return Bytes(data, "hit")
 
-    async def _follow(self, key: BlobKey, source: Source, start: int) -> Content | None:
+    async def _open_file(self, key: BlobKey) -> OpenFile | None:
+        """A disk that can't be read holds nothing: it can still be had upstream."""
+        try:
+            return await self._local.open_file(key)
+        except StorageUnavailable as error:
+            self._observe(StorageFailed(operation="blob read", reason=str(error)))
+            return None
+
+    async def _follow(
+        self, key: BlobKey, source: Source, start: int, *, vouched: bool
+    ) -> Content | None:
         """None: it ended between our being woken and now; look again."""
         flight, started = self._flights.join(key, source)
         outcome: Outcome = "miss" if started else "join"
         content = await flight.wait_content(source)
-        if self._facts.link_known(source.upstream, source.repository, key.digest) is None:
-            # It came from an earlier fill's leftovers, not from our own GET.
-            await self._vouch(source, key.digest)
+        if content is not None and not vouched:
+            # Known by our own GET, unless it came from an earlier fill's leftovers.
+            await self._vouching.vouch(source, key.digest)
         match content:
+            case None:
+                return None
             case bytes(data):
                 return Bytes(data, outcome)
             case Spool() as spool:
                 ahead = (start if start >= 0 else max(0, spool.size + start)) - spool.written
                 if ahead > AHEAD_BYTES_MAX and not spool.verified:
-                    return passthrough.stream(key.digest, source, spool.size, self._observe)
+                    return self._passthrough.stream(key, source, spool.size)
                 if spool.file is None:
+                    await flight.wait_end()
                     return None
                 flight.follow()
                 return File(spool.file.hold(), outcome, spool=spool, left=flight.leave)
 
-    async def _pass(self, source: Source, digest: Digest) -> Content:
-        size = self._size_hints.get(digest) or (await self._ask(source, digest)).size
+    async def _pass(self, key: BlobKey, source: Source) -> Content:
+        # Always asked: the head of our answer goes out before the upstream is opened.
+        found = await self._vouching.ask(source, key.digest)
+        size = self._size_hints.get(key.digest) if found.size is None else found.size
         if size is None:
             raise Overloaded("there is no room to keep the blob and its size is unknown")
-        return passthrough.stream(digest, source, size, self._observe)
+        if size <= SMALL_BYTES_MAX:
+            return await self._passthrough.small(key, source, size)
+        return self._passthrough.stream(key, source, size)
 
     async def _held_size(self, key: BlobKey) -> int | None:
         data = self._memory.get(key)
@@ -203,46 +225,8 @@ class BlobCache:
         flight = self._flights.get(key)
         if flight is not None and flight.size is not None:
             return flight.size
-        return await self._local.stat(key)
-
-    # --- may this repository serve it? ---------------------------------------------------
-
-    async def _vouch(self, source: Source, digest: Digest) -> None:
-        upstream, repository = source.upstream, source.repository
-        if self._facts.link_known(upstream, repository, digest) is not None:
-            return
-        if await self._facts.link(upstream, repository, digest) is not None:
-            return
-        try:
-            await self._ask(source, digest)
-        except UpstreamUnavailable:
-            # Anybody may have these bytes anyway; only the group's own are guarded.
-            if group_of(upstream) != PUBLIC:
-                raise
-
-    async def _ask(self, source: Source, digest: Digest) -> BlobStat:
-        """One HEAD for all who ask. Raises `UnknownBlob`."""
-        await self._raise_if_known_absent(source, digest)
-        return await self._vouching.join((source, digest), lambda: self._head(source, digest))
-
-    async def _head(self, source: Source, digest: Digest) -> BlobStat:
-        upstream, repository = source.upstream, source.repository
-        found = await upstream.stat_blob(repository, digest)
-        if found is None:
-            await self._remember_absent(source, digest)
-            raise UnknownBlob(f"{upstream.name} has no blob {digest} in {repository}")
-        link = Link(url=upstream.url, media_type="", size=found.size)
-        await self._facts.put_link(upstream, repository, digest, link)
-        return found
-
-    async def _raise_if_known_absent(self, source: Source, digest: Digest) -> None:
-        if await self._coordination.get(_absence_key(source, digest)) is not None:
-            raise UnknownBlob(f"{source.upstream.name} has no blob {digest} in {source.repository}")
-
-    async def _remember_absent(self, source: Source, digest: Digest) -> None:
-        key = _absence_key(source, digest)
-        await self._coordination.put(key, _ABSENT, ttl_s=self._negative_s)
-
-
-def _absence_key(source: Source, digest: Digest) -> str:
-    return f"absent/{source.upstream.name}/{source.repository}/blobs/{digest}"
+        size = await self._local.stat(key)
+        if size is None and self._fleet.durable is not None:
+            with contextlib.suppress(StorageUnavailable):
+                size = await self._fleet.durable.stat(key)
+        return size

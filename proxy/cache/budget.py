@@ -15,10 +15,16 @@ from proxy.ports import Upstream
 
 
 @asynccontextmanager
-async def answer_within(budget_s: float, upstream: Upstream) -> AsyncIterator[None]:
-    """Raises `UpstreamUnavailable` when the block takes longer."""
+async def answer_within(
+    budget_s: float, upstream: Upstream, *, since: float | None = None
+) -> AsyncIterator[None]:
+    """Raises `UpstreamUnavailable` when the block takes longer.
+
+    `since`: when the budget began to be spent, in the loop's time; None: now.
+    """
+    began = asyncio.get_running_loop().time() if since is None else since
     try:
-        async with asyncio.timeout(budget_s):
+        async with asyncio.timeout_at(began + budget_s):
             yield
     except TimeoutError as error:
         raise UpstreamUnavailable(

@@ -37,7 +37,7 @@ class Bytes:
 class File:
     """A blob in a file: complete and verified, or still growing (`spool`)."""
 
-    __slots__ = ("_left", "_spool", "file", "outcome", "size")
+    __slots__ = ("_left", "_spool", "_unverified", "file", "outcome", "size")
 
     def __init__(
         self,
@@ -46,22 +46,29 @@ class File:
         *,
         spool: Spool | None = None,
         left: Callable[[], None] | None = None,
+        unverified: bool = False,
     ) -> None:
-        """Takes over the caller's hold on `file`; `left` hears of `close()`."""
+        """Takes over the caller's hold on `file`; `left` hears of `close()`.
+
+        `unverified`: for a reader that verifies by itself, nothing is withheld.
+        """
         self.file = file
         self.outcome: Outcome = outcome
         self.size = file.size
         self._spool = spool
         self._left = left
+        self._unverified = unverified
 
     def readable(self, *, whole: bool) -> int:
         """The end of what may be sent now; `whole`: the reader wants all of the blob."""
-        return self.size if self._spool is None else self._spool.readable(whole=whole)
+        if self._spool is None:
+            return self.size
+        return self._spool.readable(whole=whole and not self._unverified)
 
     async def wait(self, offset: int, *, whole: bool) -> None:
         """Until something is readable at `offset`. Raises `TransferBroken`."""
         if self._spool is not None:
-            await self._spool.wait(offset, whole=whole)
+            await self._spool.wait(offset, whole=whole and not self._unverified)
 
     def close(self) -> None:
         """Let go of the file."""

@@ -63,6 +63,18 @@ class ExposureGuard:
                         f"{upstream.name}/{repository} is not in `expose` of this upstream"
                     )
 
+    async def known(self, upstream: Upstream, repository: Repository) -> bool:
+        """Whether the repository may be named to anyone, as far as is known; asks nobody."""
+        if not upstream.credentialed:
+            return True
+        match self._rules.get(upstream.name, "public"):
+            case "all":
+                return True
+            case "public":
+                return await self._facts.exposure(upstream, repository) is not None
+            case patterns:
+                return any(fnmatchcase(repository, pattern) for pattern in patterns)
+
     async def _check_public(
         self,
         upstream: Upstream,

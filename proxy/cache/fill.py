@@ -9,24 +9,28 @@ the next one; one whose bytes turn out wrong leaves nothing.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from concurrent.futures import Executor
+from contextlib import aclosing
 from typing import Literal
 
-from proxy.cache import journal
 from proxy.cache.facts import Facts
+from proxy.cache.fleet import Fleet, FleetSupplies
 from proxy.cache.flights import Flight, Source
 from proxy.cache.local import LocalBlobs
 from proxy.cache.lru import Lru
 from proxy.cache.pump import Pump
 from proxy.cache.records import Link
+from proxy.cache.single import to_the_end
 from proxy.cache.sources import Reader
 from proxy.cache.spool import WITHHELD_BYTES, Spool
+from proxy.cache.spools import Spools
+from proxy.cache.supplies import UpstreamSupplies, UpstreamSupply
 from proxy.errors import (
     AccessDenied,
     BadUpstreamAnswer,
     DigestMismatch,
-    NoSpace,
     StorageUnavailable,
     UnknownBlob,
 )
@@ -37,6 +41,9 @@ from proxy.ports import BlobKey, Coordination, Observe
 # Below this a whole body is verified before its head is sent anyway.
 SMALL_BYTES_MAX = WITHHELD_BYTES
 _TRIES_AFTER_MISMATCH = 2
+# The claim on a blob is kept until it is stored, but not for days without a store.
+_CLAIMED_AFTER_S = 300.0
+_BEAT_S = 2.0
 
 
 class Filler:
@@ -49,26 +56,48 @@ class Filler:
         facts: Facts,
         memory: Lru[BlobKey, bytes],
         size_hints: Lru[Digest, int],
+        fleet: Fleet,
         coordination: Coordination,
         disk: Executor,
         observe: Observe,
     ) -> None:
         self._local = local
+        self._fleet = fleet
         self._facts = facts
         self._memory = memory
         self._size_hints = size_hints
         self._coordination = coordination
         self._disk = disk
         self._observe = observe
+        self._spools = Spools(local, disk, observe)
 
     async def fill(self, flight: Flight) -> None:
-        """Bring the blob. Raises what made that impossible; always reports the end."""
+        """Bring the blob, to the local tier and then to the durable store.
+
+        Raises what made that impossible; always reports the end.
+        """
+        upstreams = UpstreamSupplies(
+            flight.key.digest, flight.sources, flight.refused, flight.refuse
+        )
+        supplies = FleetSupplies(
+            flight.key, upstreams, fleet=self._fleet, coordination=self._coordination
+        )
+        beat = None if self._fleet.alone else asyncio.create_task(_beat(flight, supplies))
+        try:
+            if await self._fill(flight, supplies):
+                flight.end()
+                await self._upload(flight, supplies)
+        finally:
+            if beat is not None:
+                beat.cancel()
+            await to_the_end(supplies.aclose())
+
+    async def _fill(self, flight: Flight, supplies: FleetSupplies) -> bool:
         outcome: Literal["stored", "unkept", "failed", "mismatch", "refused", "cancelled"]
         outcome, reason = "cancelled", ""
         try:
-            # Held or not, we go on: identical digests make doubles harmless.
-            async with self._coordination.try_hold(f"blob/{flight.key.group}/{flight.key.digest}"):
-                outcome = "stored" if await self._bring(flight) else "unkept"
+            kept = await self._bring(flight, supplies)
+            outcome = "stored" if kept else "unkept"
         except DigestMismatch as error:
             outcome, reason = "mismatch", str(error)
             raise
@@ -89,53 +118,80 @@ class Filler:
                     reason=reason,
                 )
             )
+        return kept
 
-    async def _bring(self, flight: Flight) -> bool:
+    async def _upload(self, flight: Flight, supplies: FleetSupplies) -> None:
+        uploader = self._fleet.uploader
+        if uploader is None or supplies.origin == "storage":
+            return
+        if supplies.origin == "peer":
+            uploader.add_later(flight.key)
+            return
+        stored = await uploader.add(flight.key, ask_first=supplies.lease is None)
+        with contextlib.suppress(TimeoutError):
+            # Shielded: that we no longer hold the claim does not end the upload.
+            async with asyncio.timeout(_CLAIMED_AFTER_S):
+                await asyncio.shield(asyncio.ensure_future(stored))
+
+    async def _bring(self, flight: Flight, supplies: FleetSupplies) -> bool:
         """Whether it could be kept."""
-        spool = await self._find(flight)
-        if spool is not None and spool.written == spool.size:
-            return await self._finish(flight, spool)
+        spool = await self._spools.find(flight.key)
+        if spool is not None:
+            self._resumed(flight, spool)
+            if spool.written == spool.size:
+                return await self._finish(flight, spool)
         tries = 0
         while True:
-            reader = Reader(
-                flight.key.digest,
-                flight.sources,
-                observe=self._observe,
-                refused=flight.refused,
-                refuse=flight.refuse,
-                start=0 if spool is None else spool.written,
-                size=None if spool is None else spool.size,
-            )
             try:
-                async with reader:
-                    await self._vouch(reader.source, flight.key.digest, reader.size)
-                    size = await self._size(reader, flight.key.digest)
-                    if spool is None and size <= SMALL_BYTES_MAX:
-                        return await self._fetch_small(flight, reader, size)
-                    if spool is None:
-                        spool = await self._new_spool(flight, size)
-                    return await self._fetch(flight, reader, spool)
+                return await self._fetch(flight, supplies, spool)
             except DigestMismatch:
                 tries += 1
                 # Once followers may have sent wrong bytes on, only cutting helps.
                 if flight.content is not None or tries > _TRIES_AFTER_MISMATCH:
                     raise
-            except BaseException:
-                if spool is not None:
-                    await self._leave(spool)
-                raise
+            except BadUpstreamAnswer:
+                # An earlier fill may have been lied to about the length: then nothing
+                # goes on from what it left, but a fetch of the whole may do.
+                if spool is None or flight.content is not None:
+                    raise
+            spool = None
 
-    async def _size(self, reader: Reader, digest: Digest) -> int:
-        size = reader.size or self._size_hints.get(digest)
-        if size is None and reader.size is None:
-            stat = await reader.source.upstream.stat_blob(reader.source.repository, digest)
-            size = None if stat is None else stat.size
-        if size is None:
-            if reader.size == 0:
-                return 0
+    async def _fetch(self, flight: Flight, supplies: FleetSupplies, spool: Spool | None) -> bool:
+        """One attempt, from the end of `spool` if there is one."""
+        digest = flight.key.digest
+        reader = Reader(
+            digest,
+            supplies,
+            observe=self._observe,
+            start=0 if spool is None else spool.written,
+            size=None if spool is None else spool.size,
+        )
+        try:
+            async with reader:
+                if isinstance(reader.supply, UpstreamSupply):
+                    await self._vouch(reader.supply.source, digest, reader.size)
+                size = await self._size(flight, reader)
+                if spool is None and size <= SMALL_BYTES_MAX:
+                    return await self._fetch_small(flight, reader, size)
+                if spool is None:
+                    spool = await self._spools.create(flight.key, size)
+                await self._fetch_large(flight, reader, spool)
+            return await self._finish(flight, spool)
+        except BaseException:
+            if spool is not None:
+                await to_the_end(self._spools.leave(spool))
+            raise
+
+    async def _size(self, flight: Flight, reader: Reader) -> int:
+        if reader.size is None:
+            reader.size = self._size_hints.get(flight.key.digest)
+        if reader.size is None:
+            source = flight.sources[0]
+            stat = await source.upstream.stat_blob(source.repository, flight.key.digest)
+            reader.size = None if stat is None else stat.size
+        if reader.size is None:
             raise BadUpstreamAnswer("the upstream does not say how long the blob is")
-        reader.size = size
-        return size
+        return reader.size
 
     async def _vouch(self, source: Source, digest: Digest, size: int | None) -> None:
         """The upstream answered a GET in this repository: that is the link."""
@@ -148,9 +204,7 @@ class Filler:
         data = b"".join([chunk async for chunk in reader.chunks()])
         flight.fetched += len(data)
         if len(data) != size or not flight.key.digest.matches(data):
-            raise DigestMismatch(
-                f"{reader.source.upstream.name} sent other bytes than {flight.key.digest}"
-            )
+            raise DigestMismatch(f"{reader.supply.name} sent other bytes than {flight.key.digest}")
         self._memory.put(flight.key, data)
         flight.show(data)
         try:
@@ -162,107 +216,56 @@ class Filler:
 
     # --- large ones: in a spool ------------------------------------------------------
 
-    async def _find(self, flight: Flight) -> Spool | None:
-        """The spool that an interrupted fill left, as far as it can be believed."""
-        path = self._local.spool_path(flight.key)
-        loop = asyncio.get_running_loop()
-        said = await loop.run_in_executor(self._disk, journal.read, path)
-        if said is None or said.digest != str(flight.key.digest) or not said.extents:
-            return None
-        await self._local.reserve(said.size)
-        spool = Spool(path, flight.key.digest, said.size)
-        try:
-            good = await loop.run_in_executor(self._disk, spool.reopen_blocking, said)
-        except OSError as error:
-            self._observe(StorageFailed(operation="spool read", reason=str(error)))
-            good = 0
-        if good == 0:
-            spool.close()
-            self._local.unreserve(said.size)
-            return None
-        spool.publish(good)
+    def _resumed(self, flight: Flight, spool: Spool) -> None:
         self._observe(
             FlightResumed(
                 digest=str(flight.key.digest),
                 upstream=flight.sources[0].upstream.name,
-                offset=good,
+                offset=spool.written,
                 reason="an interrupted fill was found",
             )
         )
-        return spool
 
-    async def _new_spool(self, flight: Flight, size: int) -> Spool:
-        """Raises `NoSpace`, with nothing left behind."""
-        await self._local.reserve(size)
-        spool = Spool(self._local.spool_path(flight.key), flight.key.digest, size)
-        loop = asyncio.get_running_loop()
-        try:
-            await loop.run_in_executor(self._disk, spool.create_blocking)
-        except OSError as error:
-            self._local.unreserve(size)
-            spool.close()
-            await loop.run_in_executor(self._disk, spool.discard_blocking)
-            raise NoSpace(f"no room for {size} bytes: {error.strerror}") from error
-        return spool
-
-    async def _fetch(self, flight: Flight, reader: Reader, spool: Spool) -> bool:
+    async def _fetch_large(self, flight: Flight, reader: Reader, spool: Spool) -> None:
         pump = Pump(spool, self._disk)
         flight.followers_changed = pump.count_followers
         pump.count_followers(flight.followers)
         flight.show(spool)
         try:
-            async for chunk in reader.chunks():
-                flight.fetched += len(chunk)
-                pump.push(chunk)
-                if pump.full:
-                    await pump.room()
+            async with aclosing(reader.chunks()) as chunks:
+                async for chunk in chunks:
+                    flight.fetched += len(chunk)
+                    pump.push(chunk)
+                    if pump.full:
+                        flight.disk_bound = True
+                        await pump.room()
+                        flight.disk_bound = False
             await pump.drain()
         except OSError as error:
             raise StorageUnavailable(f"the spool can't be written: {error}") from error
         finally:
-            await asyncio.shield(pump.settle())
-        return await self._finish(flight, spool)
+            await to_the_end(pump.settle())
 
     async def _finish(self, flight: Flight, spool: Spool) -> bool:
         """Verify, release the last bytes, then keep the file."""
-        loop = asyncio.get_running_loop()
         if not spool.complete:
             error = DigestMismatch(
                 f"{flight.sources[0].upstream.name} sent other bytes than {spool.digest}"
             )
             # First the followers, then the disk: nobody may read on.
             spool.fail(error)
-            self._close(spool)
-            await loop.run_in_executor(self._disk, spool.discard_blocking)
+            await to_the_end(self._spools.discard(spool))
             raise error
         spool.publish_verified()
         flight.show(spool)
-        try:
-            await loop.run_in_executor(self._disk, spool.sync_blocking)
-            await self._local.put(flight.key, spool.path)
-        except (OSError, StorageUnavailable) as error:
-            self._observe(StorageFailed(operation="blob write", reason=str(error)))
-            return False
-        finally:
-            self._close(spool)
-            await loop.run_in_executor(self._disk, spool.discard_blocking)
-        return True
+        return await to_the_end(self._spools.keep(flight.key, spool))
 
-    async def _leave(self, spool: Spool) -> None:
-        """Keep what came, if it is worth resuming from."""
-        loop = asyncio.get_running_loop()
-        if spool.file is None:
-            return
-        try:
-            await loop.run_in_executor(self._disk, spool.journal_tail_blocking)
-        except OSError as error:
-            self._observe(StorageFailed(operation="spool write", reason=str(error)))
-        resumable = spool.resumable
-        self._close(spool)
-        if not resumable:
-            await loop.run_in_executor(self._disk, spool.discard_blocking)
 
-    def _close(self, spool: Spool) -> None:
-        if spool.file is not None:
-            spool.close()
-            self._local.unreserve(spool.size)
+async def _beat(flight: Flight, supplies: FleetSupplies) -> None:
+    """Keep the claim while the fill moves or waits for its supply: a stalled upstream
+    is no reason for another replica to try its luck, a stalled disk of ours is.
+    """
+    while True:
+        await asyncio.sleep(_BEAT_S)
+        if not flight.disk_bound:
+            supplies.progress()

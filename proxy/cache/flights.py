@@ -12,11 +12,14 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from proxy.cache.lru import Lru
 from proxy.cache.spool import Spool
-from proxy.errors import EntrepotError, TransferBroken
+from proxy.errors import AccessDenied, EntrepotError, TransferBroken, UnknownBlob
 from proxy.events import FlightStarted, FollowerJoined
 from proxy.oci.names import Repository
 from proxy.ports import BlobKey, Observe, Upstream
+
+_ENDS_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +43,13 @@ class Flight:
         self.refused: dict[Source, EntrepotError] = {}
         self.content: Spool | bytes | None = None
         self.failure: BaseException | None = None
+        self.ended = False
+        self.on_end: Callable[[Flight], None] = lambda _flight: None
         self.followers = 0
         self.followers_changed: Callable[[int], None] = lambda _count: None
         self.started_at = time.monotonic()
         self.fetched = 0
+        self.disk_bound = False
         self._waiters: list[asyncio.Future[None]] = []
 
     @property
@@ -57,23 +63,42 @@ class Flight:
             case spool:
                 return spool.size
 
-    async def wait_content(self, source: Source) -> Spool | bytes:
+    async def wait_content(self, source: Source) -> Spool | bytes | None:
         """The content once there is any.
 
-        Raises what refused this very source, or what ended the flight.
+        None: it ended because all *other* sources were refused; ask anew. Raises
+        what refused this very source, or what ended the flight.
         """
         while True:
             if source in self.refused:
                 raise self.refused[source]
             if self.content is not None:
                 return self.content
-            if self.failure is not None:
-                if isinstance(self.failure, EntrepotError):
+            match self.failure:
+                case None:
+                    await self._next_change()
+                case UnknownBlob() | AccessDenied():
+                    return None
+                case EntrepotError():
                     raise self.failure
-                raise TransferBroken("the fill was given up") from self.failure
-            waiter = asyncio.get_running_loop().create_future()
-            self._waiters.append(waiter)
-            await waiter
+                case other:
+                    raise TransferBroken("the fill was given up") from other
+
+    async def wait_any_content(self) -> Spool | bytes | None:
+        """The content, whoever may see it; None if it ended without."""
+        while self.content is None and not self.ended:
+            await self._next_change()
+        return self.content
+
+    async def wait_end(self) -> None:
+        """Until nothing of it is under way any more."""
+        while not self.ended:
+            await self._next_change()
+
+    async def _next_change(self) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
 
     def add(self, source: Source) -> None:
         """Another repository that may serve the blob."""
@@ -96,6 +121,16 @@ class Flight:
         if isinstance(self.content, Spool):
             self.content.fail(cause)
         self._wake()
+
+    def end(self) -> None:
+        """Nothing more will come: requests are answered from the store, or anew.
+
+        The task may go on, to bring the blob to durable storage. Idempotent.
+        """
+        if not self.ended:
+            self.ended = True
+            self.on_end(self)
+            self._wake()
 
     def follow(self) -> None:
         """One more reader."""
@@ -125,6 +160,7 @@ class Flights:
         self._observe = observe
         self._flights: dict[BlobKey, Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._ends: Lru[BlobKey, int] = Lru(_ENDS_MAX)
         self._closing = False
 
     def __len__(self) -> int:
@@ -143,6 +179,14 @@ class Flights:
         """The flight that is bringing a blob."""
         return self._flights.get(key)
 
+    def ends(self, key: BlobKey) -> int:
+        """How many flights for `key` have ended, as far as remembered.
+
+        Whoever found nothing on the disk, and then a higher number here, looked
+        at a moment when a flight was landing, and looks again.
+        """
+        return self._ends.get(key) or 0
+
     def join(self, key: BlobKey, source: Source) -> tuple[Flight, bool]:
         """The flight for `key`, started if need be; whether it was started now.
 
@@ -154,6 +198,7 @@ class Flights:
             self._observe(FollowerJoined(digest=str(key.digest), upstream=source.upstream.name))
             return flight, False
         flight = Flight(key, source)
+        flight.on_end = self._land
         self._flights[key] = flight
         self._observe(FlightStarted(digest=str(key.digest), upstream=source.upstream.name))
         task = asyncio.create_task(self._run(flight))
@@ -171,7 +216,11 @@ class Flights:
             flight.fail(error)
             raise
         finally:
-            self._flights.pop(flight.key, None)
+            flight.end()
+
+    def _land(self, flight: Flight) -> None:
+        del self._flights[flight.key]
+        self._ends.put(flight.key, self.ends(flight.key) + 1)
 
     async def aclose(self, grace_s: float) -> None:
         """Let flights end for `grace_s`, then cancel them; they keep what they can."""

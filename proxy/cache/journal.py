@@ -13,6 +13,7 @@ second hashing (a separate hash per 8 MiB piece would cost another 0.5 CPU-s/GB)
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from proxy.oci.digest import Digest
 
 VERSION = 1
 EXTENT_BYTES = 8 * 1024 * 1024
+SUFFIX = ".journal"
 _SIZE_MAX = 16 * 1024 * 1024
 
 
@@ -45,7 +47,7 @@ class Journal:
 
 def path_of(spool: Path) -> Path:
     """The journal beside a spool."""
-    return spool.with_name(spool.name + ".journal")
+    return spool.with_name(spool.name + SUFFIX)
 
 
 def create(spool: Path, digest: Digest, size: int) -> int:
@@ -77,9 +79,18 @@ def reopen(spool: Path) -> int:
 
 def append(fd: int, extent: Extent) -> None:
     """Vouch for an extent that is on disk. Blocks. Raises OSError."""
-    line = {"start": extent.start, "end": extent.end, "hash": extent.hash}
-    os.write(fd, json.dumps(line).encode() + b"\n")
+    line = json.dumps({"start": extent.start, "end": extent.end, "hash": extent.hash}).encode()
+    if os.write(fd, line + b"\n") <= len(line):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     os.fdatasync(fd)
+
+
+def left_bytes(spool: Path) -> int:
+    """How large the spool beside it is; 0 if there is none. Blocks."""
+    try:
+        return spool.stat().st_size
+    except OSError:
+        return 0
 
 
 def read(spool: Path) -> Journal | None:
@@ -93,7 +104,7 @@ def read(spool: Path) -> Journal | None:
     except OSError:
         return None
     match _json(lines[0]) if lines else None:
-        case {"v": 1, "digest": str(digest), "size": int(size)}:
+        case {"v": 1, "digest": str(digest), "size": int(size)} if size > 0:
             extents = [extent for line in lines[1:] if (extent := _extent(line)) is not None]
             return Journal(digest, size, tuple(extents))
         case _:
@@ -111,5 +122,5 @@ def _extent(line: bytes) -> Extent | None:
 def _json(line: bytes) -> object:
     try:
         return json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None

@@ -7,6 +7,7 @@ failing upstream never turns into "there are no signatures".
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -23,7 +24,7 @@ from proxy.errors import StorageUnavailable, UnknownManifest, UpstreamUnavailabl
 from proxy.events import ServedStale
 from proxy.oci import listings, manifests
 from proxy.oci.digest import Digest
-from proxy.oci.names import Repository
+from proxy.oci.names import Repository, Tag
 from proxy.ports import Clock, Observe, Records, TagPage, Upstream
 
 PAGE_MAX = 1000
@@ -77,13 +78,15 @@ class Listings:
         self, upstream: Upstream, repository: Repository, n: int | None, last: str | None
     ) -> Listed:
         """One page. Raises `UnknownManifest`, `AccessDenied`, `UpstreamUnavailable`."""
-        await self._exposure.check(upstream, repository, "tags", "")
+        began = asyncio.get_running_loop().time()
+        async with answer_within(self._header_budget_s, upstream):
+            await self._exposure.check(upstream, repository, "tags", "")
         if n == 0:
             return Listed([], more=False, outcome="hit")
         # ECR errors above 1000, Renovate asks for 10,000: clamped, never refused.
         n = None if n is None else min(n, PAGE_MAX)
         try:
-            async with answer_within(self._header_budget_s, upstream):
+            async with answer_within(self._header_budget_s, upstream, since=began):
                 page = await self._flights.join(
                     ("tags", upstream.name, repository, n, last),
                     lambda: self._ask_tags(upstream, repository, n, last),
@@ -107,13 +110,15 @@ class Listings:
         self, upstream: Upstream, repository: Repository, digest: Digest
     ) -> Referrers:
         """Who refers to `digest`. Raises `AccessDenied`, `UpstreamUnavailable`."""
-        await self._exposure.check(upstream, repository, "manifests", str(digest))
+        began = asyncio.get_running_loop().time()
+        async with answer_within(self._header_budget_s, upstream):
+            await self._exposure.check(upstream, repository, "manifests", str(digest))
         known = await self._facts.referrers(upstream, repository, digest)
         fresh_s = self._policies[upstream.name].fresh_s
         if known is not None and 0 <= self._clock() - known.fetched_at < fresh_s:
             return Referrers(known.descriptors, "hit")
         try:
-            async with answer_within(self._header_budget_s, upstream):
+            async with answer_within(self._header_budget_s, upstream, since=began):
                 found = await self._flights.join(
                     ("referrers", upstream.name, repository, digest),
                     lambda: self._ask_referrers(upstream, repository, digest),
@@ -127,24 +132,20 @@ class Listings:
         return Referrers(found, "miss")
 
     async def catalog(
-        self, upstreams: Sequence[str], n: int | None, last: str | None, *, prefixed: bool
+        self, upstreams: Sequence[Upstream], n: int | None, last: str | None, *, prefixed: bool
     ) -> Listed:
-        """Repositories that were pulled through here, in ASCII order.
+        """Repositories that were pulled through here and may be shown, in ASCII order.
 
         An upstream's own catalog is neither asked nor meant: public registries
         have none. `prefixed`: names as a client without `ns` would write them.
         """
-        limit = PAGE_MAX if n is None else min(n, PAGE_MAX)
         names: list[str] = []
-        for upstream in sorted(upstreams):
-            async for repository in self._repositories(upstream):
-                name = f"{upstream}/{repository}" if prefixed else repository
-                if last is not None and name <= last:
-                    continue
-                if len(names) >= limit:
-                    return Listed(names, limit > 0, "hit")
-                names.append(name)
-        return Listed(names, more=False, outcome="hit")
+        for upstream in upstreams:
+            prefix = f"{upstream.name}/" if prefixed else ""
+            names += [prefix + found async for found in self._repositories(upstream)]
+        limit = PAGE_MAX if n is None else min(n, PAGE_MAX)
+        page, more = listings.page_tags(names, limit, last)
+        return Listed(page, more, "hit")
 
     async def aclose(self) -> None:
         """Stop asking."""
@@ -162,10 +163,13 @@ class Listings:
         found = None if body is None else listings.parse_referrers(manifests.OCI_INDEX, body)
         if found is None:
             found = await self._by_fallback_tag(upstream, repository, digest)
-        record = ReferrersRecord(
-            url=upstream.url, fetched_at=self._clock(), descriptors=tuple(found)
-        )
-        await self._facts.put_referrers(upstream, repository, digest, record)
+        if found or await self._facts.referrers(upstream, repository, digest) is not None:
+            # "None" is not written down: anybody may ask for any digest, and
+            # signatures appear later.
+            record = ReferrersRecord(
+                url=upstream.url, fetched_at=self._clock(), descriptors=tuple(found)
+            )
+            await self._facts.put_referrers(upstream, repository, digest, record)
         return found
 
     async def _by_fallback_tag(
@@ -185,15 +189,21 @@ class Listings:
         prefix = keys.tags(upstream.name, repository)
         try:
             async for key in self._records.list(prefix):
-                yield key.rpartition("/")[2]
+                tag = Tag.parse(key.rpartition("/")[2])
+                # A record made for another URL is nobody's.
+                if await self._facts.tag(upstream, repository, tag) is not None:
+                    yield tag
         except StorageUnavailable:
             return
 
-    async def _repositories(self, upstream: str) -> AsyncIterator[str]:
-        prefix = keys.repositories(upstream)
+    async def _repositories(self, upstream: Upstream) -> AsyncIterator[Repository]:
+        """In the order of keys, which is not that of names: `a-b/` is before `a/`."""
+        prefix = keys.repositories(upstream.name)
         previous = ""
         async for key in self._records.list(prefix):
             name = key[len(prefix) + 1 :].partition("/_")[0]
             if name != previous:
                 previous = name
-                yield name
+                repository = Repository.parse(name)
+                if await self._exposure.known(upstream, repository):
+                    yield repository

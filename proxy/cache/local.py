@@ -67,11 +67,18 @@ class LocalBlobs(Blobs, Protocol):
     async def put_bytes(self, key: BlobKey, data: bytes) -> None:
         """Keep a small verified blob. Raises `NoSpace`, `StorageUnavailable`."""
 
-    async def reserve(self, size: int) -> None:
-        """Set room aside, evicting for it. Raises `NoSpace`. Undone by `unreserve`."""
+    async def reserve(self, size: int, *, left: int = 0) -> None:
+        """Set room aside, evicting for it. Undone by `unreserve`.
 
-    def unreserve(self, size: int) -> None:
-        """Give back what `reserve` set aside, whether it was used or not."""
+        `left` bytes of it are taken already, by the spool of an interrupted fill.
+        Raises `NoSpace`, `StorageUnavailable`.
+        """
+
+    def unreserve(self, size: int, *, left: int = 0) -> None:
+        """Give back what `reserve` set aside, whether it was used or not.
+
+        `left` bytes stay on the disk, in the spool of an interrupted fill.
+        """
 
     def spool_path(self, key: BlobKey) -> Path:
         """Where the growing file of a fill is; its journal is beside it."""

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from proxy.cache.blobs import BlobCache, group_of
+from proxy.cache.blobs import BlobCache
 from proxy.cache.content import Outcome
 from proxy.cache.facts import Facts
-from proxy.cache.local import LocalBlobs
 from proxy.cache.lru import Lru
 from proxy.cache.records import Link
+from proxy.cache.shared import Shared
 from proxy.cache.single import SingleFlight
+from proxy.cache.small_store import SmallStore
+from proxy.cache.vouching import group_of
 from proxy.errors import (
+    AccessDenied,
     BadUpstreamAnswer,
-    StorageUnavailable,
     UnknownManifest,
     UpstreamUnavailable,
 )
-from proxy.events import StorageFailed
 from proxy.oci.digest import Digest
 from proxy.oci.manifests import (
     INDEX_TYPES,
@@ -33,9 +34,11 @@ from proxy.oci.manifests import (
     children,
 )
 from proxy.oci.names import Repository
-from proxy.ports import BlobKey, Coordination, Observe, Upstream
+from proxy.ports import BlobKey, Coordination, Upstream
 
 _ABSENT = b"absent"
+# Until every replica can read it from the store.
+_SHARED_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +60,20 @@ class ManifestCache:
     def __init__(
         self,
         *,
-        local: LocalBlobs,
+        store: SmallStore,
         facts: Facts,
-        memory: Lru[BlobKey, bytes],
         size_hints: Lru[Digest, int],
         blobs: BlobCache,
+        shared: Shared,
         coordination: Coordination,
-        observe: Observe,
-        manifest_bytes_max: int,
         negative_s: float,
     ) -> None:
-        self._local = local
+        self._store = store
         self._facts = facts
-        self._memory = memory
         self._size_hints = size_hints
         self._blobs = blobs
         self._coordination = coordination
-        self._observe = observe
-        self._manifest_bytes_max = manifest_bytes_max
+        self._shared = shared
         self._negative_s = negative_s
         self._flights = SingleFlight()
 
@@ -87,7 +86,7 @@ class ManifestCache:
             link = await self._facts.link(upstream, repository, digest)
         if link is None or link.media_type not in MEDIA_TYPES:
             return None
-        body = await self._body(BlobKey(group_of(upstream), digest))
+        body = await self._store.get(BlobKey(group_of(upstream), digest))
         if body is None:
             return None
         descriptor = Descriptor(media_type=link.media_type, digest=digest, size=len(body))
@@ -129,20 +128,29 @@ class ManifestCache:
                 return False
         return True
 
+    async def finishable(
+        self, upstream: Upstream, repository: Repository, manifest: Manifest
+    ) -> bool:
+        """Whether a pull that starts here can be finished, as far as is known.
+
+        An upstream that is known not to answer is asked once more, since nobody
+        else might: its breaker refuses at once while it is not time to try.
+        """
+        if not down(upstream) or await self.complete(upstream, repository, manifest):
+            return True
+        try:
+            return await upstream.resolve(repository, manifest.descriptor.digest) is not None
+        except (UpstreamUnavailable, AccessDenied):
+            return False
+
     async def keep(self, upstream: Upstream, repository: Repository, manifest: Manifest) -> bool:
         """Store a verified manifest and its link; False where it can't be kept."""
         descriptor = manifest.descriptor
         if descriptor.media_type in SCHEMA1_TYPES:
             return False
         key = BlobKey(group_of(upstream), descriptor.digest)
-        self._memory.put(key, manifest.body)
         self._hint(manifest)
-        kept = True
-        try:
-            await self._local.put_bytes(key, manifest.body)
-        except StorageUnavailable as error:
-            self._observe(StorageFailed(operation="manifest write", reason=str(error)))
-            kept = False
+        kept = await self._store.put(key, manifest.body)
         link = Link(url=upstream.url, media_type=descriptor.media_type, size=descriptor.size)
         await self._facts.put_link(upstream, repository, descriptor.digest, link)
         return kept
@@ -156,14 +164,14 @@ class ManifestCache:
         unknown = UnknownManifest(f"{upstream.name} has no manifest {digest} in {repository}")
         if await self._coordination.get(absence) is not None:
             raise unknown
-        body = await self._body(BlobKey(group_of(upstream), digest))
+        body = await self._store.get(BlobKey(group_of(upstream), digest))
         if body is not None:
             # The bytes came by another repository: only ask whether ours has them.
             found = await upstream.resolve(repository, digest)
             if isinstance(found, Descriptor):
                 found = Manifest(descriptor=found, body=body)
         else:
-            found = await upstream.get_manifest(repository, digest)
+            found = await self._get_once(upstream, repository, digest)
         if found is None:
             await self._coordination.put(absence, _ABSENT, ttl_s=self._negative_s)
             raise unknown
@@ -172,14 +180,30 @@ class ManifestCache:
         await self.keep(upstream, repository, found)
         return found
 
-    async def _body(self, key: BlobKey) -> bytes | None:
-        data = self._memory.get(key)
-        if data is not None:
-            return data
-        data = await self._local.read(key, self._manifest_bytes_max)
-        if data is not None:
-            self._memory.put(key, data)
-        return data
+    async def _get_once(
+        self, upstream: Upstream, repository: Repository, digest: Digest
+    ) -> Manifest | None:
+        """One GET for all replicas: each counts against Docker Hub's quota."""
+        unverifiable: list[Manifest] = []
+
+        async def work() -> bytes | None:
+            manifest = await upstream.get_manifest(repository, digest)
+            if manifest is None:
+                return None
+            if manifest.descriptor.media_type in SCHEMA1_TYPES:
+                unverifiable.append(manifest)
+                return None
+            return manifest.descriptor.media_type.encode() + b"\n" + manifest.body
+
+        name = f"manifest/{upstream.name}/{repository}/{digest}"
+        outcome = await self._shared.once(name, work, ttl_s=_SHARED_S)
+        if outcome is None:
+            return unverifiable[0] if unverifiable else None
+        media_type, _, body = outcome.partition(b"\n")
+        descriptor = Descriptor(
+            media_type=media_type.decode(), digest=Digest.of(body, digest.algorithm), size=len(body)
+        )
+        return Manifest(descriptor=descriptor, body=body)
 
     def _hint(self, manifest: Manifest) -> None:
         """Remember the sizes it tells: some upstreams send blobs without a length."""

@@ -79,11 +79,14 @@ class Pump:
         self._check()
 
     async def settle(self) -> None:
-        """Wait until no thread touches the spool; what is pending is dropped."""
-        self._pending, self._pending_bytes = [], 0
-        self._cancel_timer()
+        """Write what is pending, if that can be done, and wait until no thread
+        touches the spool any more.
+        """
+        self._write()
         while self._writing is not None or self._journaling is not None:
             await self._next_change()
+            self._write()
+        self._cancel_timer()
 
     async def _next_change(self) -> None:
         self._changed.clear()

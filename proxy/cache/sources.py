@@ -1,27 +1,19 @@
-"""Reading a blob from whichever source works, going on where one broke.
+"""Reading a blob from whichever supply works, going on where one broke.
 
-Content is named by its digest, so sources are interchangeable in the middle of
-a blob. A refusal (404, 403) rules that one source out; trouble (reset, stall,
-5xx, nonsense) is answered with the next source, or the same one a little later,
-from the first byte that is still missing.
+Content is named by its digest, so supplies are interchangeable in the middle of
+a blob: trouble (reset, stall, 5xx, nonsense) is answered with another, or the
+same one a little later, from the first byte that is still missing.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
 from typing import Self
 
-from proxy.cache.flights import Source
-from proxy.errors import (
-    AccessDenied,
-    BadUpstreamAnswer,
-    EntrepotError,
-    TransferBroken,
-    UnknownBlob,
-    UpstreamUnavailable,
-)
+from proxy.cache.supplies import REFUSALS, Supplies, Supply
+from proxy.errors import BadUpstreamAnswer, StorageUnavailable, TransferBroken, UpstreamUnavailable
 from proxy.events import BytesFetched, FlightResumed
 from proxy.oci.digest import Digest
 from proxy.ports import Body, Observe
@@ -35,35 +27,37 @@ _DELAYS_WITHIN_S = (0.05, 0.5, 1.0, 2.0, 4.0, 8.0)
 class Reader:
     """Bytes `[start, end)` of a blob, in order, over breaks; not verified.
 
-    `sources` is read anew at each turn, so it may grow meanwhile. Enter it to
-    get the head; then `size` is known if any source tells it.
+    Enter it to get the head; then `size` is known if any supply tells it, and
+    `supply` is where the bytes come from.
     """
 
     def __init__(
         self,
         digest: Digest,
-        sources: list[Source],
+        supplies: Supplies,
         *,
         observe: Observe,
-        refused: dict[Source, EntrepotError],
-        refuse: Callable[[Source, EntrepotError], None],
         start: int = 0,
         end: int | None = None,
         size: int | None = None,
     ) -> None:
         self._digest = digest
-        self._sources = sources
+        self._supplies = supplies
         self._observe = observe
-        self._refused = refused
-        self._refuse = refuse
         self._end = end
-        self._turn = 0
         self._stack = AsyncExitStack()
         self._body: Body | None = None
         self._failures = 0
+        self._supply: Supply | None = None
         self.position = start
         self.size = size
-        self.source = sources[0]
+
+    @property
+    def supply(self) -> Supply:
+        """Where the bytes come from now. Raises `TransferBroken` before entering."""
+        if self._supply is None:
+            raise TransferBroken("not connected")
+        return self._supply
 
     async def __aenter__(self) -> Self:
         """Raises `UnknownBlob`, `AccessDenied`, `UpstreamUnavailable`."""
@@ -78,20 +72,21 @@ class Reader:
     async def __aexit__(self, *_exc: object) -> None:
         await self._disconnect()
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def chunks(self) -> AsyncGenerator[bytes, None]:
         """What is left of the bytes. Raises like entering does, and when patience ends."""
         while True:
             try:
                 if self._body is None:
                     await self._connect()
-                async for chunk in self._read():
-                    yield chunk
+                async with aclosing(self._read()) as pieces:
+                    async for piece in pieces:
+                        yield piece
             except UpstreamUnavailable as error:
                 await self._recover(error, _DELAYS_WITHIN_S)
                 self._observe(
                     FlightResumed(
                         digest=str(self._digest),
-                        upstream=self.source.upstream.name,
+                        upstream=self.supply.name,
                         offset=self.position,
                         reason=str(error),
                     )
@@ -99,7 +94,7 @@ class Reader:
             else:
                 return
 
-    async def _read(self) -> AsyncIterator[bytes]:
+    async def _read(self) -> AsyncGenerator[bytes, None]:
         body = self._body
         if body is None:
             raise TransferBroken("not connected")
@@ -113,43 +108,42 @@ class Reader:
                     continue
                 piece = chunk[skip:] if skip else chunk
                 skip = 0
-                self.position += len(piece)
-                if end is not None and self.position > end:
+                if end is not None and self.position + len(piece) > end:
                     if self._end is None:
                         raise BadUpstreamAnswer("the upstream sent more bytes than it announced")
                     # It ignored the range and goes on: we have what we wanted.
-                    yield piece[: len(piece) - (self.position - end)]
+                    piece = piece[: end - self.position]
+                    self.position = end
+                    yield piece
                     return
+                self.position += len(piece)
                 self._failures = 0
                 yield piece
         finally:
-            self._observe(
-                BytesFetched(upstream=self.source.upstream.name, kind="blob", count=received)
-            )
+            if self.supply.origin == "upstream":
+                self._observe(BytesFetched(upstream=self.supply.name, kind="blob", count=received))
         if end is not None and self.position < end:
-            raise TransferBroken(f"the upstream ended the body at {self.position} of {end} bytes")
+            raise TransferBroken(f"the body ended at {self.position} of {end} bytes")
 
     async def _connect(self) -> None:
         while True:
-            self.source = source = self._next_source()
-            opened = source.upstream.open_blob(
-                source.repository, self._digest, start=self.position, end=self._end
-            )
+            self._supply = supply = await self._supplies.choose()
+            opened = supply.open(self._digest, start=self.position, end=self._end)
             try:
                 body = await self._stack.enter_async_context(opened)
-                if body is None:
-                    raise UnknownBlob(
-                        f"{source.upstream.name} has no blob {self._digest} in {source.repository}"
-                    )
-            except (UnknownBlob, AccessDenied) as error:
+            except REFUSALS as error:
                 await self._disconnect()
-                self._refuse(source, error)
+                self._supplies.refused(supply, error)
+                continue
+            except StorageUnavailable:
+                body = None
+            if body is None:
+                await self._disconnect()
+                self._supplies.refused(supply, None)
                 continue
             if body.offset > self.position:
-                await self._disconnect()
                 raise BadUpstreamAnswer("the upstream sent a later part than was asked for")
             if body.size is not None and self.size is not None and body.size != self.size:
-                await self._disconnect()
                 raise BadUpstreamAnswer(
                     f"the upstream says {body.size} bytes now and said {self.size} before"
                 )
@@ -157,23 +151,16 @@ class Reader:
             self._body = body
             return
 
-    def _next_source(self) -> Source:
-        usable = [source for source in self._sources if source not in self._refused]
-        if not usable:
-            raise self._refused[self._sources[0]]
-        return usable[self._turn % len(usable)]
-
     async def _recover(self, error: UpstreamUnavailable, delays: tuple[float, ...]) -> None:
         """Wait a little before the next try, or raise `error` when it is enough."""
         await self._disconnect()
-        others = len(self._sources) - len(self._refused) > 1
-        known_down = self.source.upstream.health().state in {"failing", "limited"}
-        hopeless = delays is _DELAYS_BEFORE_S and known_down and not others
+        hopeless = delays is _DELAYS_BEFORE_S and self._supplies.hopeless()
         if self._failures >= len(delays) or hopeless:
             raise error
+        if self._supply is not None:
+            self._supplies.failed(self._supply, error)
         delay = delays[self._failures]
         self._failures += 1
-        self._turn += 1
         await asyncio.sleep(delay)
 
     async def _disconnect(self) -> None:

@@ -44,7 +44,9 @@ class Spool:
         self.file: OpenFile | None = None
         self._hasher: Hasher = digest.hasher()
         self._hashed = 0
+        self.closed = False
         self._journal_fd = -1
+        self._journal_lost = True
         self._boundary: journal.Extent | None = None
         self._journaled = 0
         self._waiters: list[asyncio.Future[None]] = []
@@ -103,6 +105,7 @@ class Spool:
             os.posix_fallocate(fd, 0, self.size)
         if self.size > journal.EXTENT_BYTES:
             self._journal_fd = journal.create(self.path, self.digest, self.size)
+            self._journal_lost = False
 
     def reopen_blocking(self, said: journal.Journal) -> int:
         """Take over a file from before a restart; the length of what is still good.
@@ -114,6 +117,9 @@ class Spool:
         fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
         self.file = OpenFile(fd, self.size)
         boundaries = {e.end: e.hash for e in said.extents if e.start == 0 and e.end <= self.size}
+        # The time tells it from an abandoned one; a longer file never becomes a blob.
+        os.utime(fd)
+        os.ftruncate(fd, self.size)
         good, hasher = 0, self.digest.hasher()
         running, offset = hasher.copy(), 0
         for end in sorted(boundaries):
@@ -123,6 +129,7 @@ class Spool:
         self._hasher, self._hashed, self._journaled = hasher, good, good
         os.posix_fallocate(fd, 0, self.size)
         self._journal_fd = journal.reopen(self.path)
+        self._journal_lost = False
         return good
 
     def write_blocking(self, chunks: Sequence[bytes]) -> int:
@@ -162,20 +169,24 @@ class Spool:
     def to_journal(self) -> journal.Extent | None:
         """An extent that is written and not yet vouched for."""
         boundary = self._boundary
-        if self._journal_fd < 0 or boundary is None or boundary.end <= self._journaled:
+        if self._journal_lost or boundary is None or boundary.end <= self._journaled:
             return None
         return boundary
 
     def journal_blocking(self, extent: journal.Extent) -> None:
         """Make an extent durable. May run beside `write_blocking`. Raises OSError."""
-        if self.file is not None:
-            os.fdatasync(self.file.fd)
+        if self.file is None:
+            return
+        os.fdatasync(self.file.fd)
+        try:
             journal.append(self._journal_fd, extent)
             self._journaled = max(self._journaled, extent.end)
+        except OSError:
+            self._journal_lost = True  # It only costs a later resume.
 
     def journal_tail_blocking(self) -> None:
         """Vouch for all that is written, so that a stop loses nothing. Raises OSError."""
-        if self._journal_fd >= 0 and self._hashed > self._journaled:
+        if not self._journal_lost and self._hashed > self._journaled:
             extent = journal.Extent(0, self._hashed, self._hasher.copy().hexdigest())
             self.journal_blocking(extent)
 
@@ -186,7 +197,7 @@ class Spool:
 
     @property
     def complete(self) -> bool:
-        """Whether all bytes are written and hash to the digest."""
+        """Whether all bytes are written and match the digest."""
         return self._hashed == self.size and self._hasher.hexdigest() == self.digest.hex
 
     def sync_blocking(self) -> None:
@@ -199,6 +210,7 @@ class Spool:
 
         On the event loop, since that is where holders are counted.
         """
+        self.closed = True
         if self._journal_fd >= 0:
             os.close(self._journal_fd)
             self._journal_fd = -1

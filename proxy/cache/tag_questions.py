@@ -33,7 +33,6 @@ from proxy.errors import (
     UpstreamUnavailable,
 )
 from proxy.events import TagMoved
-from proxy.oci.digest import Digest
 from proxy.oci.manifests import SCHEMA1_TYPES, Descriptor, Manifest
 from proxy.oci.names import Repository, Tag
 from proxy.ports import Clock, Coordination, Observe, Upstream
@@ -180,8 +179,12 @@ class TagQuestions:
         if new.current.media_type in SCHEMA1_TYPES:
             return
         known = await self._facts.tag(upstream, repository, tag)
-        if known is not None and known.current.digest == new.current.digest:
-            return
+        if known is not None:
+            # While our manifest was on its way, a later answer may have moved it
+            # on. (A time that lies ahead was written under a wrong clock.)
+            overtaken = new.checked_at < known.checked_at <= self._clock()
+            if overtaken or known.current.digest == new.current.digest:
+                return
         await self._facts.move_tag(upstream, repository, tag, new)
         self._observe(
             TagMoved(

@@ -1,55 +1,33 @@
 """Manifests by tag (and by digest, as the client asked): the order of work.
 
 Fresh record: no upstream call. Otherwise one question for all who ask; what the
-answer means is decided in `freshness`. A tag record moves only after its
-manifest is stored, so it never names what can't be served.
+answer means is decided in `freshness`, asked and written down in `tag_questions`,
+and what can be served without an answer is found in `tag_stale`.
 
-A client's HEAD fetches no manifest, since many clients only compare digests and
-a GET costs quota on Docker Hub. Then the tag is noted under the digest, and the
-record moves when somebody fetches that digest.
+A client's HEAD fetches no manifest by tag, since many clients only compare
+digests and a GET costs quota on Docker Hub.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Mapping
+from typing import assert_never
 
-from proxy.cache import noted
 from proxy.cache.budget import answer_within
-from proxy.cache.content import Outcome
 from proxy.cache.exposure import ExposureGuard
 from proxy.cache.facts import Facts
-from proxy.cache.freshness import (
-    Ask,
-    Confirmed,
-    Fail,
-    Fresh,
-    Gone,
-    Move,
-    Policy,
-    Stale,
-    after,
-    before,
-    moved,
-)
-from proxy.cache.manifests import ManifestCache, Served, down, unfinishable
+from proxy.cache.freshness import Ask, Confirmed, Fail, Fresh, Gone, Move, Policy, Stale, before
+from proxy.cache.manifests import ManifestCache, Served, unfinishable
 from proxy.cache.records import TagRecord
-from proxy.cache.single import SingleFlight
-from proxy.errors import (
-    AccessDenied,
-    UnknownManifest,
-    UpstreamLimited,
-    UpstreamUnavailable,
-)
-from proxy.events import ServedStale, TagMoved
+from proxy.cache.tag_questions import Decision, TagQuestions
+from proxy.cache.tag_stale import Reason, StaleTags
+from proxy.errors import AccessDenied, UnknownManifest, UpstreamLimited, UpstreamUnavailable
 from proxy.oci.digest import Digest
-from proxy.oci.manifests import SCHEMA1_TYPES, Descriptor, Manifest
 from proxy.oci.names import Reference, Repository, Tag
 from proxy.ports import Clock, Coordination, Observe, Upstream
 
-_ABSENT = b"absent"
-Decision = Confirmed | Move | Stale | Gone | Fail
+_NOT_HAD = (UpstreamUnavailable, UnknownManifest, AccessDenied)
 
 
 class TagCache:
@@ -72,14 +50,20 @@ class TagCache:
         self._manifests = manifests
         self._facts = facts
         self._exposure = exposure
-        self._coordination = coordination
-        self._observe = observe
         self._clock = clock
         self._policies = policies
-        self._negative_s = negative_s
         self._revalidate_budget_s = revalidate_budget_s
         self._header_budget_s = header_budget_s
-        self._flights = SingleFlight()
+        self._stale = StaleTags(manifests=manifests, observe=observe)
+        self._questions = TagQuestions(
+            manifests=manifests,
+            facts=facts,
+            coordination=coordination,
+            observe=observe,
+            clock=clock,
+            policies=policies,
+            negative_s=negative_s,
+        )
 
     async def serve(
         self, upstream: Upstream, repository: Repository, reference: Reference, *, body: bool
@@ -87,38 +71,31 @@ class TagCache:
         """The manifest; without `body` the descriptor alone may do.
 
         Raises `UnknownManifest`, `AccessDenied`, `UpstreamUnavailable` (within
-        the header budget).
+        the header budget, over everything that is asked).
         """
-        await self._exposure.check(upstream, repository, "manifests", str(reference))
-        match reference:
-            case Digest():
-                return await self._by_digest(upstream, repository, reference)
-            case Tag():
-                return await self._by_tag(upstream, repository, reference, body=body)
+        async with answer_within(self._header_budget_s, upstream):
+            await self._exposure.check(upstream, repository, "manifests", str(reference))
+            match reference:
+                case Digest():
+                    return await self._by_digest(upstream, repository, reference)
+                case Tag():
+                    return await self._by_tag(upstream, repository, reference, body=body)
 
     async def aclose(self) -> None:
         """Stop asking."""
-        await self._flights.aclose()
-
-    # --- by digest ---------------------------------------------------------------------
+        await self._questions.aclose()
 
     async def _by_digest(
         self, upstream: Upstream, repository: Repository, digest: Digest
     ) -> Served:
         held = await self._manifests.held(upstream, repository, digest)
         if held is not None:
-            if down(upstream) and not await self._manifests.complete(upstream, repository, held):
+            if not await self._manifests.finishable(upstream, repository, held):
                 raise unfinishable(upstream, repository)
             return Served(held.descriptor, held, "hit")
-        async with self._budget(upstream):
-            manifest, outcome = await self._manifests.get(upstream, repository, digest)
-            await self._move_noted(upstream, repository, manifest.descriptor)
+        manifest, outcome = await self._manifests.get(upstream, repository, digest)
+        await self._questions.fetched(upstream, repository, manifest.descriptor)
         return Served(manifest.descriptor, manifest, outcome)
-
-    def _budget(self, upstream: Upstream) -> AbstractAsyncContextManager[None]:
-        return answer_within(self._header_budget_s, upstream)
-
-    # --- by tag ------------------------------------------------------------------------
 
     async def _by_tag(
         self, upstream: Upstream, repository: Repository, tag: Tag, *, body: bool
@@ -131,8 +108,7 @@ class TagCache:
             case Ask():
                 pass
         if record is None:
-            async with self._budget(upstream):
-                return await self._cold(upstream, repository, tag, body=body)
+            return await self._questions.first(upstream, repository, tag, body=body)
         decision = await self._decide(upstream, repository, tag, record)
         match decision:
             case Served():
@@ -142,11 +118,13 @@ class TagCache:
             case Move(new):
                 return await self._moved(upstream, repository, tag, new, body=body)
             case Stale(outdated, reason):
-                return await self._stale(upstream, repository, outdated, reason)
+                return await self._stale.serve(upstream, repository, outdated, reason)
             case Gone():
                 raise UnknownManifest(f"{upstream.name} has no tag {tag} in {repository}")
             case Fail(error):
                 raise error
+            case _:
+                assert_never(decision)
 
     async def _decide(
         self, upstream: Upstream, repository: Repository, tag: Tag, record: TagRecord
@@ -154,22 +132,13 @@ class TagCache:
         """Ask, but not for long while something can be served."""
         try:
             async with asyncio.timeout(self._revalidate_budget_s):
-                return await self._question(upstream, repository, tag)
+                return await self._questions.revalidate(upstream, repository, tag)
         except TimeoutError:
             # The question goes on, and whoever comes next has its answer.
-            stale = await self._finishable(upstream, repository, record, "slow")
+            stale = await self._stale.find(upstream, repository, record, "slow")
         if stale is not None:
             return stale
-        async with self._budget(upstream):
-            return await self._question(upstream, repository, tag)
-
-    def _question(
-        self, upstream: Upstream, repository: Repository, tag: Tag
-    ) -> Awaitable[Decision]:
-        return self._flights.join(
-            ("tag", upstream.name, repository, tag),
-            lambda: self._revalidate(upstream, repository, tag),
-        )
+        return await self._questions.revalidate(upstream, repository, tag)
 
     async def _current(
         self, upstream: Upstream, repository: Repository, record: TagRecord, *, body: bool
@@ -177,159 +146,57 @@ class TagCache:
         """What the record names; from the upstream again if it was evicted."""
         held = await self._manifests.held(upstream, repository, record.current.digest)
         if held is not None:
-            if down(upstream) and not await self._manifests.complete(upstream, repository, held):
-                return await self._stale(upstream, repository, record, "unreachable")
+            if not await self._manifests.finishable(upstream, repository, held):
+                return await self._stale.serve(upstream, repository, record, "unreachable")
             return Served(held.descriptor, held, "hit")
         if not body:
             return Served(record.current, None, "hit")
-        async with self._budget(upstream):
+        try:
             digest = record.current.digest
             manifest, outcome = await self._manifests.get(upstream, repository, digest)
+        except _NOT_HAD as error:
+            return await self._instead(upstream, repository, record, error)
         return Served(manifest.descriptor, manifest, outcome)
-
-    async def _revalidate(self, upstream: Upstream, repository: Repository, tag: Tag) -> Decision:
-        record = await self._facts.tag(upstream, repository, tag)
-        answer: Descriptor | AccessDenied | UpstreamUnavailable | None
-        found: Descriptor | Manifest | None = None
-        try:
-            found = await upstream.resolve(repository, tag)
-            answer = found.descriptor if isinstance(found, Manifest) else found
-        except (AccessDenied, UpstreamUnavailable) as error:
-            answer = error
-        now = self._clock()
-        policy = self._policies[upstream.name]
-        limited = isinstance(answer, UpstreamLimited)
-        decision = after(record, answer, url=upstream.url, now=now, policy=policy, limited=limited)
-        match decision:
-            case Confirmed():
-                await self._facts.confirm_tag(upstream, repository, tag, now)
-            case Gone():
-                await self._facts.forget_tag(upstream, repository, tag)
-            case Move(new) if isinstance(found, Manifest):
-                await self._manifests.keep(upstream, repository, found)
-                await self._move(upstream, repository, tag, new)
-            case _:
-                pass
-        return decision
 
     async def _moved(
         self, upstream: Upstream, repository: Repository, tag: Tag, new: TagRecord, *, body: bool
     ) -> Served:
-        """The tag names something new: first the manifest, then the record."""
-        digest = new.current.digest
-        if not body and await self._manifests.held(upstream, repository, digest) is None:
-            await noted.note(self._coordination, upstream, repository, tag, digest)
-            return Served(new.current, None, "miss")
+        """The new image; the old one, whose record has not moved, is better than none."""
+        record = await self._facts.tag(upstream, repository, tag)
         try:
-            async with self._budget(upstream):
-                manifest, outcome = await self._manifests.get(upstream, repository, digest)
-        except UpstreamUnavailable as error:
-            # The old one is better than none, and its record has not moved.
-            record = await self._facts.tag(upstream, repository, tag)
+            async with asyncio.timeout(self._revalidate_budget_s):
+                return await self._questions.follow(upstream, repository, tag, new, body=body)
+        except TimeoutError:
+            stale = None
+            if record is not None:
+                stale = await self._stale.find(upstream, repository, record, "slow")
+            if stale is not None:
+                return stale
+        except _NOT_HAD as error:
             if record is None:
                 raise
-            limited = isinstance(error, UpstreamLimited)
-            reason = "limited" if limited else "unreachable"
-            return await self._stale(upstream, repository, record, reason)
-        await self._move(upstream, repository, tag, new)
-        return Served(manifest.descriptor, manifest, outcome)
+            return await self._instead(upstream, repository, record, error)
+        return await self._questions.follow(upstream, repository, tag, new, body=body)
 
-    async def _cold(
-        self, upstream: Upstream, repository: Repository, tag: Tag, *, body: bool
+    async def _instead(
+        self,
+        upstream: Upstream,
+        repository: Repository,
+        record: TagRecord,
+        error: UpstreamUnavailable | UnknownManifest | AccessDenied,
     ) -> Served:
-        """Nothing is known of the tag."""
-        absence = f"absent/{upstream.name}/{repository}/manifests/{tag}"
-        unknown = UnknownManifest(f"{upstream.name} has no tag {tag} in {repository}")
-        if await self._coordination.get(absence) is not None:
-            raise unknown
-        key = ("cold", upstream.name, repository, tag, body)
-        joined = self._flights.running(key)
-        found = await self._flights.join(
-            key, lambda: self._cold_ask(upstream, repository, tag, body=body)
-        )
-        if found is None:
-            await self._coordination.put(absence, _ABSENT, ttl_s=self._negative_s)
-            raise unknown
-        outcome: Outcome = "join" if joined else "miss"
-        if isinstance(found, Manifest):
-            return Served(found.descriptor, found, outcome)
-        return Served(found, None, outcome)
-
-    async def _cold_ask(
-        self, upstream: Upstream, repository: Repository, tag: Tag, *, body: bool
-    ) -> Descriptor | Manifest | None:
-        found: Descriptor | Manifest | None
-        if body:
-            # One round trip: a GET by tag counts no more than HEAD and GET by digest.
-            found = await upstream.get_manifest(repository, tag)
-        else:
-            found = await upstream.resolve(repository, tag)
-            if isinstance(found, Descriptor):
-                held = await self._manifests.held(upstream, repository, found.digest)
-                if held is None:
-                    await noted.note(self._coordination, upstream, repository, tag, found.digest)
-                    return found
-                found = held
-        if found is None or found.descriptor.media_type in SCHEMA1_TYPES:
-            return found
-        await self._manifests.keep(upstream, repository, found)
-        record = moved(None, found.descriptor, url=upstream.url, now=self._clock())
-        await self._move(upstream, repository, tag, record)
-        return found
-
-    # --- stale -------------------------------------------------------------------------
-
-    async def _stale(
-        self, upstream: Upstream, repository: Repository, record: TagRecord, reason: str
-    ) -> Served:
-        served = await self._finishable(upstream, repository, record, reason)
-        if served is None:
-            raise unfinishable(upstream, repository)
-        return served
-
-    async def _finishable(
-        self, upstream: Upstream, repository: Repository, record: TagRecord, reason: str
-    ) -> Served | None:
-        """The record's image if a pull of it can be finished; else the one before it."""
-        for descriptor in (record.current, record.previous):
-            if descriptor is None:
-                continue
-            held = await self._manifests.held(upstream, repository, descriptor.digest)
-            # A limit is on manifests; the blobs of a limited upstream can be had.
-            if held is None or (
-                reason != "limited"
-                and not await self._manifests.complete(upstream, repository, held)
-            ):
-                continue
-            self._observe(ServedStale(upstream=upstream.name, reason=reason))
-            warning = f"served stale: {upstream.name} is {reason}"
-            if descriptor is record.previous:
-                warning += "; this is the previous image of the tag"
-            return Served(held.descriptor, held, "stale", warning)
-        return None
-
-    # --- records -----------------------------------------------------------------------
-
-    async def _move(
-        self, upstream: Upstream, repository: Repository, tag: Tag, record: TagRecord
-    ) -> None:
-        await self._facts.move_tag(upstream, repository, tag, record)
-        self._observe(
-            TagMoved(
-                upstream=upstream.name,
-                repository=repository,
-                tag=tag,
-                digest=str(record.current.digest),
-            )
-        )
-
-    async def _move_noted(
-        self, upstream: Upstream, repository: Repository, current: Descriptor
-    ) -> None:
-        if current.media_type in SCHEMA1_TYPES:
-            return
-        for tag in await noted.take(self._coordination, upstream, repository, current.digest):
-            record = await self._facts.tag(upstream, repository, tag)
-            if record is None or record.current.digest != current.digest:
-                new = moved(record, current, url=upstream.url, now=self._clock())
-                await self._move(upstream, repository, tag, new)
+        """What of the record can be served although `error`; raises it if nothing."""
+        match error:
+            case UpstreamLimited():
+                reason: Reason = "limited"
+            case AccessDenied():
+                policy = self._policies[upstream.name]
+                if self._clock() - record.checked_at > policy.stale_max_s:
+                    raise error
+                reason = "refused"
+            case _:
+                reason = "unreachable"
+        stale = await self._stale.find(upstream, repository, record, reason)
+        if stale is None:
+            raise error
+        return stale

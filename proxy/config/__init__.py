@@ -6,8 +6,10 @@ once. Everything else in the program is handed `Settings` and trusts it.
 
 from proxy.config.load import DEFAULT_FILE, load
 from proxy.config.problems import ConfigError, Problem
+from proxy.config.redis import RedisSettings
 from proxy.config.settings import SCALARS, Settings
 from proxy.config.show import settings_table, shown
+from proxy.config.storage import S3Settings, StorageSettings
 from proxy.config.upstreams import UpstreamSettings
 from proxy.config.values import host_and_port
 
@@ -16,7 +18,10 @@ __all__ = [
     "SCALARS",
     "ConfigError",
     "Problem",
+    "RedisSettings",
+    "S3Settings",
     "Settings",
+    "StorageSettings",
     "UpstreamSettings",
     "host_and_port",
     "load",

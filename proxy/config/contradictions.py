@@ -11,8 +11,9 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from proxy.config import fleet
 from proxy.config.presets import PRESETS
-from proxy.config.problems import Loc, Origins, Problem, suggestion
+from proxy.config.problems import Loc, Origins, Problem, suggestion, unreadable
 from proxy.config.settings import Settings
 from proxy.config.upstreams import UpstreamSettings
 from proxy.config.values import host_and_port
@@ -31,6 +32,7 @@ def contradictions(
     """Problems between the values; `names` are all upstreams, broken ones too."""
     yield from _listeners(settings, origins)
     yield from _top_files(settings, origins)
+    yield from fleet.contradictions(settings, origins)
     for name in names:
         yield from _name(name, origins)
     if settings.default_upstream is not None and settings.default_upstream not in names:
@@ -59,19 +61,10 @@ def _listeners(settings: Settings, origins: Origins) -> Iterator[Problem]:
 def _top_files(settings: Settings, origins: Origins) -> Iterator[Problem]:
     for key in ("tls_cert_file", "tls_key_file", "tls_client_ca_file", "docker_config_file"):
         path: Path | None = getattr(settings, key)
-        if path is not None and (trouble := _unreadable(path)):
+        if path is not None and (trouble := unreadable(path)):
             yield origins.problem((key,), trouble)
         elif path is not None and key == "docker_config_file" and not _is_json_object(path):
             yield origins.problem((key,), f"{path} is not a JSON object")
-
-
-def _unreadable(path: Path) -> str | None:
-    try:
-        with path.open("rb") as file:
-            file.read(1)
-    except OSError as error:
-        return f"{path} can't be read: {error.strerror}"
-    return None
 
 
 def _is_json_object(path: Path) -> bool:
@@ -143,5 +136,5 @@ def _upstream(loc: Loc, upstream: UpstreamSettings, origins: Origins) -> Iterato
         yield origins.problem((*loc, given), "needs `username` too")
     if upstream.insecure and upstream.ca_file:
         yield origins.problem((*loc, "insecure"), "says not to verify, but `ca_file` is given")
-    if upstream.ca_file and (trouble := _unreadable(upstream.ca_file)):
+    if upstream.ca_file and (trouble := unreadable(upstream.ca_file)):
         yield origins.problem((*loc, "ca_file"), trouble)

@@ -7,17 +7,21 @@ Nothing here reads the process's environment: it is handed in.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, cast
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from proxy.config import secrets
 from proxy.config.contradictions import contradictions
 from proxy.config.document import Document, read
 from proxy.config.presets import PRESETS
 from proxy.config.problems import ConfigError, Loc, Origins, Problem, plain, suggestion
-from proxy.config.settings import SCALARS, Settings
+from proxy.config.redis import REDIS_SECRETS, RedisSettings
+from proxy.config.settings import SCALARS, TOP_SECRETS, Settings
+from proxy.config.storage import S3_SECRETS, S3Settings, StorageSettings
 from proxy.config.upstreams import SECRETS, UpstreamSettings
 
 DEFAULT_FILE = Path("/etc/entrepot/entrepot.yaml")
@@ -53,17 +57,21 @@ def load(
     source, document = _document(path, environ, default_file)
     problems = list(document.problems)
     data = document.data
-    variables, said = _variables(environ, _named_variables(data))
+    variables, said = _variables(environ, secrets.named_variables(data))
     problems += said
     labels = {key: f"{PREFIX}{key.upper()}" for key in variables}
     flags = {key: value for key, value in overrides.items() if value is not None}
     labels |= {key: f"--{key.replace('_', '-')}" for key in flags}
-    data = {**data, **variables, **flags}
+    data = {**_without_other_forms(data, variables.keys() | flags.keys()), **variables, **flags}
     origins = Origins(document.lines, labels)
 
     upstreams, said = _upstreams(data, environ, origins)
     problems += said
     data["upstreams"] = upstreams
+    sections, said = _sections(data, environ, origins)
+    problems += said
+    data |= sections
+    problems += secrets.fill((), data, Settings, TOP_SECRETS, environ=environ, origins=origins)
     if "docker.io" not in upstreams:
         data.setdefault("default_upstream", None)  # the default names a preset
 
@@ -111,13 +119,40 @@ def _variables(
     return values, problems
 
 
-def _named_variables(data: Mapping[str, Any]) -> frozenset[str]:
-    """Variables that the file itself takes passwords from."""
-    entries = data.get("upstreams")
-    if not isinstance(entries, dict):
-        return frozenset()
-    named = (entry.get("password_env") for entry in entries.values() if isinstance(entry, dict))
-    return frozenset(name for name in named if isinstance(name, str))
+def _without_other_forms(data: Mapping[str, Any], winners: AbstractSet[str]) -> dict[str, Any]:
+    """What the file says, less the forms of a secret that a variable or flag gives."""
+    beaten = {
+        form
+        for secret in TOP_SECRETS
+        for form in secrets.forms(secret, Settings)
+        if not winners.isdisjoint(secrets.forms(secret, Settings))
+    }
+    return {key: value for key, value in data.items() if key not in beaten}
+
+
+def _sections(
+    data: Mapping[str, Any], environ: Mapping[str, str], origins: Origins
+) -> tuple[dict[str, Any], list[Problem]]:
+    """Copies of the sections for S3 and Redis with their secrets filled in."""
+    found: dict[str, Any] = {}
+    problems: list[Problem] = []
+    storage = data.get("storage")
+    if isinstance(storage, dict):
+        s3 = storage.get("s3")
+        if isinstance(s3, dict):
+            s3 = dict(s3)
+            problems += secrets.fill(
+                ("storage", "s3"), s3, S3Settings, S3_SECRETS, environ=environ, origins=origins
+            )
+            storage = {**storage, "s3": s3}
+        found["storage"] = storage
+    redis = data.get("redis")
+    if isinstance(redis, dict):
+        found["redis"] = redis = dict(redis)
+        problems += secrets.fill(
+            ("redis",), redis, RedisSettings, REDIS_SECRETS, environ=environ, origins=origins
+        )
+    return found, problems
 
 
 def _upstreams(
@@ -137,7 +172,9 @@ def _upstreams(
             merged[name] = entry  # told by validation
             continue
         fields: dict[str, Any] = dict(entry or {})
-        problems += _fill_secrets(("upstreams", name), fields, environ, origins)
+        problems += secrets.fill(
+            ("upstreams", name), fields, UpstreamSettings, SECRETS, environ=environ, origins=origins
+        )
         merged[name] = _over_preset(merged.get(name, {}), fields)
     return merged, problems
 
@@ -151,50 +188,6 @@ def _over_preset(preset: Mapping[str, Any], fields: Mapping[str, Any]) -> dict[s
     return {**kept, **fields}
 
 
-def _fill_secrets(
-    loc: Loc, fields: dict[str, Any], environ: Mapping[str, str], origins: Origins
-) -> Iterator[Problem]:
-    for secret in SECRETS:
-        keys = (secret, f"{secret}_file", f"{secret}_env")
-        given = [
-            k for k in keys if k in UpstreamSettings.model_fields and fields.get(k) is not None
-        ]
-        if len(given) > 1:
-            together = " and ".join(f"`{key}`" for key in given)
-            yield origins.problem((*loc, given[-1]), f"give only one of {together}")
-        if len(given) != 1 or not isinstance(fields[given[0]], str):
-            continue
-        where = fields[given[0]]
-        try:
-            if given[0].endswith("_file"):
-                fields[secret] = _text_of(Path(where))
-            elif given[0].endswith("_env"):
-                fields[secret] = _value_of(where, environ)
-            elif not where:
-                raise ValueError("is empty")
-        except ValueError as error:
-            yield origins.problem((*loc, given[0]), str(error))
-
-
-def _text_of(path: Path) -> str:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ValueError(f"{path} can't be read: {error.strerror}") from error
-    except UnicodeDecodeError:
-        raise ValueError(f"{path} is not UTF-8 text") from None
-    text = text.removesuffix("\n").removesuffix("\r")
-    if not text:
-        raise ValueError(f"{path} is empty")
-    return text
-
-
-def _value_of(variable: str, environ: Mapping[str, str]) -> str:
-    if not environ.get(variable):
-        raise ValueError(f"the environment variable {variable} is not set")
-    return environ[variable]
-
-
 def _validated(data: dict[str, Any], origins: Origins) -> tuple[Settings | None, list[Problem]]:
     """The settings, of the valid part if there are mistakes, and the mistakes."""
     try:
@@ -204,8 +197,7 @@ def _validated(data: dict[str, Any], origins: Origins) -> tuple[Settings | None,
     problems = []
     for detail in details:
         loc = detail["loc"]
-        model = UpstreamSettings if loc[0] == "upstreams" else Settings
-        problems.append(origins.problem(loc, plain(detail, model.model_fields)))
+        problems.append(origins.problem(loc, plain(detail, _model_at(loc).model_fields)))
         _leave_out(data, loc, whole=detail["type"] == "missing" or loc[-1] == "url")
     try:
         return Settings.model_validate(data), problems
@@ -213,19 +205,44 @@ def _validated(data: dict[str, Any], origins: Origins) -> tuple[Settings | None,
         return None, problems
 
 
+def _model_at(loc: Loc) -> type[BaseModel]:
+    """Whose field stands at `loc`."""
+    match loc:
+        case ("upstreams", *_):
+            return UpstreamSettings
+        case ("storage", "s3", _, *_):
+            return S3Settings
+        case ("storage", _, *_):
+            return StorageSettings
+        case ("redis", _, *_):
+            return RedisSettings
+        case _:
+            return Settings
+
+
 def _leave_out(data: dict[str, Any], loc: Loc, *, whole: bool) -> None:
-    """Remove a bad value; of an upstream the field, or (`whole`) all of it."""
-    top, *rest = loc
-    if top != "upstreams":
-        data.pop(str(top), None)
-        return
-    upstreams: dict[str, Any] = data["upstreams"]
-    name = str(rest[0])
-    entry = upstreams.get(name)
-    if whole or len(rest) == 1 or not isinstance(entry, dict):
-        # A copy: the caller still needs to know every name.
-        data["upstreams"] = {k: v for k, v in upstreams.items() if k != name}
-    elif rest[1] in {"username", "password"}:
-        entry[str(rest[1])] = "?"  # it was given; "needs a password too" would mislead
-    else:
-        entry.pop(str(rest[1]), None)
+    """Remove a bad value; of an upstream or S3 the field, or (`whole`) all of it."""
+    match loc:
+        case ("upstreams", name, *rest):
+            entry = data["upstreams"].get(name)
+            if whole or not rest or not isinstance(entry, dict):
+                # A copy: the caller still needs to know every name.
+                data["upstreams"] = {k: v for k, v in data["upstreams"].items() if k != name}
+            else:
+                _blank(entry, str(rest[0]), SECRETS)
+        case ("storage", "s3", field, *_) if not whole:
+            _blank(data["storage"]["s3"], str(field), S3_SECRETS)
+        case ("redis", *rest):
+            # It was asked for; that peers lack it would mislead.
+            if not rest or rest[0] == "url" or not isinstance(data["redis"], dict):
+                data["redis"] = {"url": "redis://unreadable"}
+            else:
+                _blank(data["redis"], str(rest[0]), REDIS_SECRETS)
+        case _:
+            data.pop(str(loc[0]), None)
+
+
+def _blank(entry: dict[str, Any], field: str, secret: tuple[str, ...]) -> None:
+    entry.pop(field, None)
+    if field in secret and field != "proxy":
+        entry[field] = "?"  # it was given; "needs a password too" would mislead

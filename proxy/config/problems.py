@@ -17,7 +17,10 @@ Loc = tuple[str | int, ...]
 """Where a value stands: `("upstreams", "lab", "aliases", 0)`."""
 
 _QUOTED_LENGTH_MAX = 60
-_MAY_BE_SECRET = frozenset({"url", "username", "password", "proxy"})
+_MAY_BE_SECRET = frozenset(
+    {"url", "username", "password", "proxy"}
+    | {"access_key", "secret_key", "session_token", "peer_secret"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,16 @@ def suggestion(word: str, known: Iterable[str]) -> str:
     """`; did you mean …?`, or nothing if nothing is near."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def unreadable(path: Path) -> str | None:
+    """What is wrong with a file that must be there; None if nothing."""
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        return f"{path} can't be read: {error.strerror}"
+    return None
 
 
 def plain(error: Mapping[str, Any], known: Iterable[str]) -> str:

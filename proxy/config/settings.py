@@ -2,7 +2,7 @@
 
 The descriptions are the documentation: the README's table and the checks of the
 sample file are made from them. What one field can't know alone is compared in
-`problems.py`; build settings from outside input with `load`, nothing else.
+`contradictions.py`; build settings from outside input with `load`, nothing else.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from proxy.config.units import Seconds, Size, SizeOrNone
+from proxy.config.redis import RedisSettings
+from proxy.config.storage import StorageSettings
+from proxy.config.units import Seconds, SecondsOrNone, Size, SizeOrNone
 from proxy.config.upstreams import UpstreamSettings
-from proxy.config.values import Listen, Text
+from proxy.config.values import Listen, Secret, Text, Url
 
 _KIB, _MIB, _GIB = 1024, 1024**2, 1024**3
 
@@ -127,11 +129,46 @@ class Settings(BaseModel):
         description="Answer 404 instead of 503 for a layer that can't be had to a classic Docker "
         "daemon, which else retries for 50 s before it goes to the registry itself.",
     )
+    reuse_port: bool = Field(
+        default=False,
+        description="Let several processes on this machine listen on the same port, each with "
+        "its own `data_dir`.",
+    )
+    scrub_every_s: SecondsOrNone = Field(
+        default=None,
+        gt=0,
+        description="How often to read all kept content and verify it; unset: never.",
+    )
+    peer_listen: Listen | None = Field(
+        default=None,
+        description="Address for other replicas, which must reach it; needs `redis`.",
+    )
+    advertise_url: Url | None = Field(
+        default=None,
+        description="Where other replicas reach `peer_listen`; unset: found out.",
+    )
+    peer_secret: Secret | None = Field(
+        default=None,
+        description="What replicas prove to each other that they know; at least 16 characters.",
+    )
+    peer_secret_file: Path | None = Field(default=None, description="A file with the peer secret.")
+    peer_secret_env: Text | None = Field(
+        default=None, description="An environment variable with the peer secret."
+    )
     access_log: bool = Field(default=True, description="Log one line for each request.")
     upstreams: dict[str, UpstreamSettings] = Field(
         default_factory=dict, description="The registries, by name; see the next table."
     )
+    storage: StorageSettings = Field(
+        default_factory=StorageSettings, description="S3, beside the local disk."
+    )
+    redis: RedisSettings | None = Field(
+        default=None, description="What replicas coordinate through."
+    )
 
 
-SCALARS: tuple[str, ...] = tuple(name for name in Settings.model_fields if name != "upstreams")
+SECTIONS = frozenset({"upstreams", "storage", "redis"})
+SCALARS: tuple[str, ...] = tuple(name for name in Settings.model_fields if name not in SECTIONS)
 """The keys that are also `ENTREPOT_<KEY>` in the environment."""
+TOP_SECRETS = ("peer_secret",)
+"""Each can be given as `<name>_file` or `<name>_env` too."""

@@ -8,7 +8,9 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
+from proxy.config.redis import RedisSettings
 from proxy.config.settings import SCALARS, Settings
+from proxy.config.storage import S3Settings
 from proxy.config.units import format_duration, format_size
 from proxy.config.upstreams import UpstreamSettings
 
@@ -18,18 +20,24 @@ MASK = "***"
 def shown(settings: Settings) -> dict[str, Any]:
     """All settings in force, as JSON or YAML can hold them, secrets masked.
 
-    Of each upstream only what differs from the defaults.
+    Of each upstream, S3 and Redis only what differs from the defaults.
     """
     whole: dict[str, Any] = {key: _plain(getattr(settings, key)) for key in SCALARS}
-    whole["upstreams"] = {
-        name: {
-            key: _plain(getattr(upstream, key))
-            for key, field in UpstreamSettings.model_fields.items()
-            if getattr(upstream, key) != field.default
-        }
-        for name, upstream in settings.upstreams.items()
-    }
+    whole["upstreams"] = {name: _given(one) for name, one in settings.upstreams.items()}
+    if settings.storage.s3 is not None:
+        whole["storage"] = {"s3": _given(settings.storage.s3)}
+    if settings.redis is not None:
+        whole["redis"] = _given(settings.redis)
     return whole
+
+
+def _given(part: BaseModel) -> dict[str, Any]:
+    """What differs from the defaults."""
+    return {
+        key: _plain(getattr(part, key))
+        for key, field in type(part).model_fields.items()
+        if getattr(part, key) != field.default
+    }
 
 
 def _plain(value: Any) -> Any:
@@ -47,22 +55,31 @@ def _plain(value: Any) -> Any:
 
 
 def settings_table() -> str:
-    """Markdown: every key with its default and meaning; then those of an upstream."""
+    """Markdown: every key with its default and meaning; a table for each section."""
     return "\n".join(
         (
             *_table(Settings, SCALARS),
             "",
             "Each upstream, under `upstreams: {name: {…}}`:",
             "",
-            *_table(UpstreamSettings, tuple(UpstreamSettings.model_fields)),
+            *_table(UpstreamSettings),
+            "",
+            "S3, under `storage: {s3: {…}}`:",
+            "",
+            *_table(S3Settings),
+            "",
+            "Redis, under `redis: {…}`:",
+            "",
+            *_table(RedisSettings),
         )
     )
 
 
-def _table(model: type[BaseModel], keys: tuple[str, ...]) -> list[str]:
+def _table(model: type[BaseModel], keys: tuple[str, ...] | None = None) -> list[str]:
     fields = model.model_fields
     rows = [
-        f"| `{key}` | {_default(key, fields[key])} | {fields[key].description} |" for key in keys
+        f"| `{key}` | {_default(key, fields[key])} | {fields[key].description} |"
+        for key in keys or fields
     ]
     return ["| Key | Default | Meaning |", "|---|---|---|", *rows]
 
@@ -71,7 +88,7 @@ def _default(key: str, field: FieldInfo) -> str:
     if field.is_required():
         return "required"
     value = field.default
-    if value is None or value == ():
+    if value in (None, (), ""):
         return "unset"
     return f"`{readable(key, value)}`"
 

@@ -1,4 +1,4 @@
-"""The settings of one upstream. Declarative only; `problems.py` compares fields."""
+"""The settings of one upstream. Declarative only; `contradictions.py` compares fields."""
 
 from __future__ import annotations
 

@@ -15,6 +15,11 @@ from pydantic import AfterValidator, BeforeValidator, PlainValidator, SecretStr
 _HOST = r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?"
 _HOST_PORT = re.compile(rf"(?:{_HOST}|\[[0-9a-f:.]+\])(?::[0-9]{{1,5}})?", re.ASCII)
 _LISTEN = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+)):([0-9]{1,5})", re.ASCII)
+_REDIS_URL = re.compile(
+    rf"rediss?://(?:{_HOST}|\[[0-9a-f:.]+\])(?::[0-9]{{1,5}})?(?:/[0-9]{{0,4}})?", re.ASCII
+)
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]", re.ASCII)
+_KEY_PART = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9!_.*'()-]+", re.ASCII)
 _PATTERN = re.compile(r"[a-z0-9._/*?\[\]!-]+", re.ASCII)
 
 
@@ -67,6 +72,38 @@ def _proxy_url(value: SecretStr) -> SecretStr:
     return SecretStr(_http_url(value.get_secret_value(), userinfo=True))
 
 
+def _redis_url(value: str) -> str:
+    if "@" in value:
+        raise ValueError("must not hold a user or password; use `username` and `password_file`")
+    value = value.lower().rstrip("/")
+    if _REDIS_URL.fullmatch(value) is None:
+        raise ValueError(
+            "must be redis://host:port/database or rediss://..., such as redis://redis:6379/0"
+        )
+    return value
+
+
+def _redis_prefix(value: str) -> str:
+    if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", value, re.ASCII) is None:
+        raise ValueError("must be letters, digits and . _ -")
+    return value
+
+
+def bucket_name(value: str) -> str:
+    """The name as it is. Raises `ValueError`. Looser than AWS: old buckets and clones are."""
+    if _BUCKET.fullmatch(value) is None:
+        raise ValueError("must be the name of a bucket: letters, digits and . _ -, at least three")
+    return value
+
+
+def key_prefix(value: str) -> str:
+    """`/a/b/` -> `a/b`. Raises `ValueError`."""
+    value = value.strip("/")
+    if value and not all(_KEY_PART.fullmatch(part) for part in value.split("/")):
+        raise ValueError("must be like cache/eu: letters, digits and !_.*'()- between slashes")
+    return value
+
+
 def _tuple(value: Any) -> Any:
     """Lists as YAML makes them; a lone string is a slip worth telling."""
     if value is None:
@@ -101,6 +138,8 @@ HostPorts = Annotated[tuple[HostPort, ...], BeforeValidator(_tuple)]
 Url = Annotated[str, BeforeValidator(_plain_text), AfterValidator(_upstream_url)]
 """No trailing slash, no query, no user."""
 ProxyUrl = Annotated[SecretStr, BeforeValidator(_plain_text), AfterValidator(_proxy_url)]
+RedisUrl = Annotated[str, BeforeValidator(_plain_text), AfterValidator(_redis_url)]
+RedisPrefix = Annotated[str, BeforeValidator(_plain_text), AfterValidator(_redis_prefix)]
 Text = Annotated[str, BeforeValidator(_plain_text)]
 Secret = Annotated[SecretStr, BeforeValidator(_plain_text)]
 Expose = Annotated[Literal["public", "all"] | tuple[str, ...], PlainValidator(_expose)]

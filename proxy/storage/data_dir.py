@@ -26,6 +26,7 @@ class DataDir:
         try:
             self._open()
         except OSError as error:
+            self.close()
             raise StartupError(f"data_dir {self.root} can't be used: {error.strerror}") from error
 
     def _open(self) -> None:
@@ -53,7 +54,7 @@ class DataDir:
         except FileNotFoundError:
             path.write_text(json.dumps({"v": keys.LAYOUT_VERSION}))
             return
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             # Torn by a power cut at the very first start; the folders tell the same.
             path.write_text(json.dumps({"v": keys.LAYOUT_VERSION}))
             return

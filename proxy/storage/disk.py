@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from proxy.cache import keys
 from proxy.cache.local import OpenFile
 from proxy.cache.lru import Lru
 from proxy.errors import InvalidDigest, NoSpace, TransferBroken
@@ -24,6 +23,7 @@ from proxy.events import Evicted
 from proxy.oci.digest import Digest
 from proxy.ports import BlobKey, Body, Observe
 from proxy.storage import files
+from proxy.storage.blob_files import BlobFiles
 from proxy.storage.room import Room
 
 _OPEN_MAX = 512
@@ -39,6 +39,7 @@ class DiskBlobs:
     ) -> None:
         self._root = root
         self._observe = observe
+        self._files = BlobFiles(root)
         self.room = Room(root, bytes_max=bytes_max, free_bytes_min=free_bytes_min)
         self._open: Lru[BlobKey, OpenFile] = Lru(_OPEN_MAX, dropped=OpenFile.release)
         self._touched: Lru[BlobKey, float] = Lru(10_000)
@@ -55,7 +56,13 @@ class DiskBlobs:
 
     async def open_file(self, key: BlobKey) -> OpenFile | None:
         """See `LocalBlobs`. Raises `StorageUnavailable`."""
-        file = await asyncio.to_thread(self._open_blocking, key)
+        opening = asyncio.ensure_future(asyncio.to_thread(self._files.open, key))
+        try:
+            file = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # The thread goes on; what it opens must not stay open.
+            opening.add_done_callback(_let_go)
+            raise
         if file is not None:
             self._open.put(key, file.hold())
             self.touch(key)
@@ -63,7 +70,7 @@ class DiskBlobs:
 
     async def read(self, key: BlobKey, size_max: int) -> bytes | None:
         """See `LocalBlobs`. Raises `StorageUnavailable`."""
-        data = await asyncio.to_thread(self._read_blocking, key, size_max)
+        data = await asyncio.to_thread(self._files.read, key, size_max)
         if data is not None:
             self.touch(key)
         return data
@@ -73,7 +80,7 @@ class DiskBlobs:
         file = self._open.get(key)
         if file is not None:
             return file.size
-        return await asyncio.to_thread(self._stat_blocking, key)
+        return await asyncio.to_thread(self._files.stat, key)
 
     @asynccontextmanager
     async def open(
@@ -104,7 +111,7 @@ class DiskBlobs:
         if now - (self._touched.get(key) or 0) >= _TOUCH_S:
             self._touched.put(key, now)
             # Nobody waits for it and it raises nothing.
-            _ = asyncio.get_running_loop().run_in_executor(None, self._touch_blocking, key, now)
+            _ = asyncio.get_running_loop().run_in_executor(None, self._files.touch, key, now)
 
     # --- writing -----------------------------------------------------------------------
 
@@ -113,14 +120,14 @@ class DiskBlobs:
 
         Raises `StorageUnavailable`.
         """
-        size = await asyncio.to_thread(self._move_blocking, key, source)
+        size = await asyncio.to_thread(self._files.move, key, source)
         self.room.add(size)
 
     async def put_bytes(self, key: BlobKey, data: bytes) -> None:
         """See `LocalBlobs`. Raises `NoSpace`, `StorageUnavailable`."""
         await self.reserve(len(data))
         try:
-            size = await asyncio.to_thread(self._write_blocking, key, data)
+            size = await asyncio.to_thread(self._files.write, key, data)
             self.room.add(size)
         finally:
             self.unreserve(len(data))
@@ -128,22 +135,25 @@ class DiskBlobs:
     async def delete(self, key: BlobKey) -> None:
         """See `ports.Blobs`. Raises `StorageUnavailable`."""
         self._open.pop(key)
-        size = await asyncio.to_thread(self._delete_blocking, key)
+        size = await asyncio.to_thread(self._files.delete, key)
         self.room.add(-size)
 
-    async def reserve(self, size: int) -> None:
-        """See `LocalBlobs`. Raises `NoSpace`."""
-        lacking = self.room.lacking(size)
-        if lacking > 0:
-            if not self.room.hopeless(size):
+    async def reserve(self, size: int, *, left: int = 0) -> None:
+        """See `LocalBlobs`. Raises `NoSpace`, `StorageUnavailable`."""
+        try:
+            lacking = self.room.lacking(size - left)
+            if lacking > 0 and not self.room.hopeless(size):
                 await self._evict(lacking)
-            if self.room.lacking(size) > 0:
-                raise NoSpace(f"there is no room for {size} bytes in {self._root}")
-        self.room.reserve(size)
+                lacking = self.room.lacking(size - left)
+        except OSError as error:
+            raise files.translate(error, f"making room in {self._root}") from error
+        if lacking > 0:
+            raise NoSpace(f"there is no room for {size} bytes in {self._root}")
+        self.room.reserve(size, left=left)
 
-    def unreserve(self, size: int) -> None:
+    def unreserve(self, size: int, *, left: int = 0) -> None:
         """See `LocalBlobs`."""
-        self.room.reserve(-size)
+        self.room.reserve(-size, left=-left)
 
     def spool_path(self, key: BlobKey) -> Path:
         """See `LocalBlobs`."""
@@ -152,8 +162,12 @@ class DiskBlobs:
 
     async def _evict(self, need: int) -> None:
         dropped = await asyncio.to_thread(self.room.evict_blocking, need, self._in_use)
-        for path, _size in dropped:
-            if (key := _key_of(path)) is not None:
+        for path, size in dropped:
+            key = _key_of(path)
+            if key is None:
+                self.room.add_left(-size)
+            else:
+                self.room.add(-size)
                 self._open.pop(key)
         if dropped:
             self._observe(Evicted(count=len(dropped), size=sum(size for _, size in dropped)))
@@ -168,70 +182,12 @@ class DiskBlobs:
         """Let go of open files."""
         self._open.clear()
 
-    # --- in a thread -------------------------------------------------------------------
 
-    def _path(self, key: BlobKey) -> Path:
-        return self._root / keys.blob(key)
-
-    def _open_blocking(self, key: BlobKey) -> OpenFile | None:
-        try:
-            fd = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise files.translate(error, f"opening {key.digest}") from error
-        return OpenFile(fd, os.fstat(fd).st_size)
-
-    def _read_blocking(self, key: BlobKey, size_max: int) -> bytes | None:
-        file = self._open_blocking(key)
-        if file is None:
-            return None
-        try:
-            return None if file.size > size_max else os.pread(file.fd, file.size, 0)
-        except OSError as error:
-            raise files.translate(error, f"reading {key.digest}") from error
-        finally:
-            os.close(file.fd)
-
-    def _stat_blocking(self, key: BlobKey) -> int | None:
-        try:
-            return self._path(key).stat().st_size
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise files.translate(error, f"looking for {key.digest}") from error
-
-    def _touch_blocking(self, key: BlobKey, now: float) -> None:
-        # Lost touches only make eviction a little less clever.
-        with contextlib.suppress(OSError):
-            path = self._path(key)
-            os.utime(path, (now, path.stat().st_mtime))
-
-    def _move_blocking(self, key: BlobKey, source: Path) -> int:
-        path = self._path(key)
-        before = self._stat_blocking(key) or 0
-        try:
-            size = source.stat().st_size
-            files.move(source, path)
-        except OSError as error:
-            raise files.translate(error, f"keeping {key.digest}") from error
-        return size - before
-
-    def _write_blocking(self, key: BlobKey, data: bytes) -> int:
-        before = self._stat_blocking(key) or 0
-        try:
-            files.write_whole(self._path(key), data, temporary=self._root / "tmp")
-        except OSError as error:
-            raise files.translate(error, f"keeping {key.digest}") from error
-        return len(data) - before
-
-    def _delete_blocking(self, key: BlobKey) -> int:
-        size = self._stat_blocking(key) or 0
-        try:
-            self._path(key).unlink(missing_ok=True)
-        except OSError as error:
-            raise files.translate(error, f"deleting {key.digest}") from error
-        return size
+def _let_go(opening: asyncio.Future[OpenFile | None]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        file = opening.result()
+        if file is not None:
+            file.release()
 
 
 async def _chunks(file: OpenFile, start: int, end: int) -> AsyncIterator[bytes]:

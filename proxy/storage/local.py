@@ -14,6 +14,7 @@ from proxy.storage.records import DiskRecords
 
 # An interrupted fill is worth resuming for this long.
 _SPOOL_KEPT_S = 7 * 86400.0
+_CLEAR_UP_S = 3600.0
 
 
 class LocalStorage:
@@ -48,7 +49,7 @@ class LocalStorage:
         self._data_dir.close()
 
     async def _keep_up(self, *, counted: bool) -> None:
-        """Once after a start; serving does not wait for it."""
+        """Count if need be, then clear up now and then; serving never waits for it."""
         room = self.blobs.room
         if not counted:
             room.counted = False
@@ -57,4 +58,9 @@ class LocalStorage:
             # What came while we counted may be in both; it errs on the full side.
             room.used = total + room.used - before
             room.counted = True
-        await asyncio.to_thread(room.remove_idle_spools_blocking, _SPOOL_KEPT_S)
+        while True:
+            # What can't be removed now may be removable later.
+            with contextlib.suppress(OSError):
+                freed = await asyncio.to_thread(room.remove_idle_spools_blocking, _SPOOL_KEPT_S)
+                room.add_left(-freed)
+            await asyncio.sleep(_CLEAR_UP_S)

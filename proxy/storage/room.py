@@ -3,7 +3,8 @@
 Two bounds: `bytes_max` for what is kept (None: no bound of ours), and
 `free_bytes_min` of the file system that is never taken, whoever else fills it.
 What is in use is a running number; after an unclean stop it is counted anew in
-the background while serving goes on.
+the background while serving goes on. Spools that interrupted fills left count,
+too; they are the first to go.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from proxy.cache.eviction import SAMPLE_MIN, Candidate, choose
+from proxy.cache.journal import SUFFIX as JOURNAL_SUFFIX
+from proxy.storage.files import sync_folder
 
 # Make a little more room than asked, so that not every blob evicts.
 _SLACK_SHARE = 0.01
@@ -37,42 +40,59 @@ class Room:
         self._evicting = threading.Lock()
         self._random = random.Random()  # noqa: S311 - a sample, not a secret
         self.used = 0
+        self.left = 0
         self.reserved = 0
         self.counted = True
 
     def lacking(self, size: int) -> int:
-        """How many bytes must go before `size` more fit; 0 or less: they fit."""
+        """How many bytes must go before `size` more fit; 0 or less: they fit.
+
+        Raises OSError.
+        """
         file_system = os.statvfs(self._root)
         free = file_system.f_bavail * file_system.f_frsize
         lacking = size + self._free_bytes_min - free
         if self._bytes_max is not None:
-            lacking = max(lacking, self.used + self.reserved + size - self._bytes_max)
+            taken = self.used + self.left + self.reserved
+            lacking = max(lacking, taken + size - self._bytes_max)
         return lacking
 
     def hopeless(self, size: int) -> bool:
         """Whether even an empty store could not hold `size` bytes."""
         return self._bytes_max is not None and size + self.reserved > self._bytes_max
 
-    def reserve(self, size: int) -> None:
-        """Set aside (or, negative, give back)."""
+    def reserve(self, size: int, *, left: int) -> None:
+        """Set aside (or, negative, give back); `left` of it is an abandoned spool's."""
         self.reserved += size
+        self.add_left(-left)
 
     def add(self, size: int) -> None:
         """Blobs came (or, negative, went)."""
         self.used = max(0, self.used + size)
+
+    def add_left(self, size: int) -> None:
+        """Spools were abandoned (or, negative, resumed or removed)."""
+        self.left = max(0, self.left + size)
 
     # --- counting ------------------------------------------------------------------------
 
     def load_blocking(self) -> bool:
         """Take over the number a clean stop left; False if it must be counted."""
         path = self._root / "usage"
+        self.left = sum(c.size for c in _files(self._root / "spool", by_change=True))
         try:
             document = json.loads(path.read_bytes())
             path.unlink()
-            self.used = int(document["bytes"])
-        except (OSError, ValueError, TypeError, KeyError):
+            # Back after a power cut, it would tell of long ago.
+            sync_folder(self._root)
+        except (OSError, ValueError, RecursionError):
             return False
-        return True
+        match document:
+            case {"v": 1, "bytes": int(used)} if used >= 0:
+                self.used = used
+                return True
+            case _:
+                return False
 
     def save_blocking(self) -> None:
         """Leave the number for the next start. Raises OSError."""
@@ -105,7 +125,8 @@ class Room:
     def evict_blocking(self, need: int, in_use: Callable[[str], bool]) -> list[tuple[str, int]]:
         """Remove files until `need` bytes are free or nothing helps; what was removed.
 
-        Runs in a thread, one at a time; what is `in_use` stays.
+        Runs in a thread, one at a time; what is `in_use` stays. Raises OSError if
+        nothing can be removed.
         """
         dropped: list[tuple[str, int]] = []
         with self._evicting:
@@ -118,19 +139,24 @@ class Room:
             while need > 0 and barren < _BARREN_ROUNDS_MAX:
                 sample = [c for c in self._sample() if not in_use(c.path)]
                 freed = sum(_unlink(c, dropped) for c in choose(sample, need=need))
-                self.used = max(0, self.used - freed)
                 need -= freed
                 barren = 0 if freed else barren + 1
         return dropped
 
-    def remove_idle_spools_blocking(self, age_s: float) -> None:
-        """Remove what no fill has touched for `age_s`."""
-        for candidate in self._idle_spools(age_s):
-            _unlink(candidate, [])
+    def remove_idle_spools_blocking(self, age_s: float) -> int:
+        """Remove what no fill has touched for `age_s`; how many bytes. Raises OSError."""
+        return sum(_unlink(candidate, []) for candidate in self._idle_spools(age_s))
 
     def _idle_spools(self, age_s: float = _SPOOL_IDLE_S) -> list[Candidate]:
         before = time.time() - age_s
-        idle = [c for c in _files(self._root / "spool", by_change=True) if c.used_at < before]
+        spools = list(_files(self._root / "spool", by_change=True))
+        # A slow fill writes its journal seldom: it is as old as its spool.
+        changed_at = {c.path: c.used_at for c in spools}
+        idle = [
+            c
+            for c in spools
+            if changed_at.get(c.path.removesuffix(JOURNAL_SUFFIX), c.used_at) < before
+        ]
         return sorted(idle, key=lambda candidate: candidate.used_at)
 
     def _sample(self) -> list[Candidate]:

@@ -36,7 +36,6 @@ class Authorization:
     proves_us: bool
     key: TokenKey | None = None
     token: Token | None = None
-    renewed: bool = False
 
 
 class Authorizer:
@@ -77,7 +76,11 @@ class Authorizer:
         identity: Identity,
         sent: Authorization | None,
     ) -> Authorization | None:
-        """What to try next; None: nothing, the 401 stands."""
+        """What to try next; None: nothing, the 401 stands.
+
+        A token that was just given is not asked for again unless it is called
+        invalid; how often that may go on is the caller's limit.
+        """
         challenge = choose(parse_challenges(lines))
         if challenge is None and sent is None:
             await self._learn_by_ping()
@@ -86,7 +89,7 @@ class Authorizer:
             challenge = self._learned
         else:
             self._learned = Challenge(challenge.scheme, challenge.realm, challenge.service)
-        if challenge is None or (sent is not None and sent.renewed):
+        if challenge is None:
             return None
         if challenge.scheme == "basic":
             return await self._basic(identity, sent)
@@ -98,7 +101,7 @@ class Authorizer:
                 if sent.token.fresh and challenge.error != "invalid_token":
                     return None
             self.refused(sent)
-        return await self._answer(challenge, scope, identity, renewed=sent is not None)
+        return await self._answer(challenge, scope, identity)
 
     async def unasked(self, identity: Identity) -> Authorization | None:
         """Our credentials for a registry that never asked for any.
@@ -133,20 +136,19 @@ class Authorizer:
                 self._pinged = True
 
     async def _answer(
-        self, challenge: Challenge, scope: str, identity: Identity, *, renewed: bool = False
+        self, challenge: Challenge, scope: str, identity: Identity
     ) -> Authorization | None:
         if challenge.scheme == "basic":
             return await self._basic(identity, None)
-        return await self._bearer(self._key(challenge, scope, identity), renewed=renewed)
+        return await self._bearer(self._key(challenge, scope, identity))
 
-    async def _bearer(self, key: TokenKey, *, renewed: bool = False) -> Authorization:
+    async def _bearer(self, key: TokenKey) -> Authorization:
         token = await self._tokens.get(key)
         return Authorization(
             header=f"Bearer {token.text}",
             proves_us=token.with_credentials,
             key=key,
             token=token,
-            renewed=renewed,
         )
 
     async def _basic(self, identity: Identity, sent: Authorization | None) -> Authorization | None:
@@ -159,7 +161,7 @@ class Authorizer:
         header = basic(credentials)
         if sent is not None and sent.header == header:
             return None
-        return Authorization(header=header, proves_us=True, renewed=sent is not None)
+        return Authorization(header=header, proves_us=True)
 
     def _key(
         self, challenge: Challenge, scope: str, identity: Identity, host: Origin | None = None

@@ -70,12 +70,19 @@ class Exchange:
         response = web.Response(status=status, body=body, headers=self._headers(headers))
         return await self._finish(response, 0 if self.is_head else len(body))
 
-    async def send_head(
-        self, status: int, size: int | None, headers: dict[str, str]
+    def wants_head(self, etag: str) -> bool:
+        """Whether no body is due: it is a HEAD, or the client has the content."""
+        return self.is_head or self._known(etag)
+
+    async def send_described(
+        self, size: int, headers: dict[str, str], etag: str, *, outcome: Outcome
     ) -> web.StreamResponse:
-        """An answer without a body, that speaks of one of `size` bytes."""
-        response = web.StreamResponse(status=status, headers=self._headers(headers))
-        response.content_length = size
+        """What content of `size` bytes is, without its body: 200, or 304 if asked so."""
+        self.outcome = outcome
+        known = self._known(etag)
+        headers |= {"ETag": etag, "Accept-Ranges": "bytes"}
+        response = web.StreamResponse(status=304 if known else 200, headers=self._headers(headers))
+        response.content_length = None if known else size
         return await self._finish(response, 0)
 
     async def send_problem(self, problem: Problem) -> web.StreamResponse:
@@ -93,12 +100,12 @@ class Exchange:
         Raises `UnsatisfiableRange`, `InvalidHeader` before anything is sent.
         """
         try:
+            if self.wants_head(etag):
+                return await self.send_described(
+                    content.size, headers, etag, outcome=content.outcome
+                )
             headers |= {"ETag": etag, "Accept-Ranges": "bytes"}
             self.outcome = content.outcome
-            if self._not_modified(etag):
-                return await self.send_head(304, None, headers)
-            if self.is_head:
-                return await self.send_head(200, content.size, headers)
             ranges = self._ranges(content.size, etag)
             if ranges is None:
                 if isinstance(content, Bytes):
@@ -156,7 +163,7 @@ class Exchange:
             headers["OCI-Namespace"] = self.namespace
         return headers
 
-    def _not_modified(self, etag: str) -> bool:
+    def _known(self, etag: str) -> bool:
         asked = self.request.headers.getall("If-None-Match", ())
         return bool(asked) and if_none_match(asked, etag)
 

@@ -15,6 +15,7 @@ import structlog
 from aiohttp import web
 
 from proxy.cache.blobs import BlobCache
+from proxy.cache.budget import answer_within
 from proxy.cache.content import Bytes
 from proxy.cache.listings import Listings
 from proxy.cache.tags import TagCache
@@ -53,6 +54,7 @@ class RegistryHandler:
         listings: Listings,
         observe: Observe,
         access: Callable[[Exchange], None],
+        header_budget_s: float,
         send_stall_s: float,
         relay_429: frozenset[str],
         dockerd_blob_404: bool,
@@ -64,6 +66,7 @@ class RegistryHandler:
         self._listings = listings
         self._observe = observe
         self._access = access
+        self._header_budget_s = header_budget_s
         self._send_stall_s = send_stall_s
         self._relay_429 = relay_429
         self._dockerd_blob_404 = dockerd_blob_404
@@ -140,11 +143,13 @@ class RegistryHandler:
             del headers["Docker-Content-Digest"]
         if served.warning is not None:
             headers["Warning"] = f'299 - "{served.warning}"'
+        etag = f'"{descriptor.digest}"'
         if served.manifest is None:
-            exchange.outcome = served.outcome
-            return await exchange.send_head(200, descriptor.size, headers)
+            return await exchange.send_described(
+                descriptor.size, headers, etag, outcome=served.outcome
+            )
         content = Bytes(served.manifest.body, served.outcome)
-        return await exchange.send_content(content, headers, f'"{descriptor.digest}"')
+        return await exchange.send_content(content, headers, etag)
 
     async def _blob(self, exchange: Exchange, route: GetBlob) -> web.StreamResponse:
         upstream = self._upstreams[route.upstream]
@@ -154,14 +159,15 @@ class RegistryHandler:
             "Cache-Control": f"max-age={_BLOB_MAX_AGE_S}",
         }
         etag = f'"{route.digest}"'
-        if exchange.is_head:
-            size = await self._blobs.stat(upstream, route.repository, route.digest)
-            exchange.outcome = "hit"
-            headers |= {"ETag": etag, "Accept-Ranges": "bytes"}
-            return await exchange.send_head(200, size, headers)
-        content = await self._blobs.open(
-            upstream, route.repository, route.digest, start=_first_byte(exchange.request)
-        )
+        if exchange.wants_head(etag):
+            async with answer_within(self._header_budget_s, upstream):
+                size = await self._blobs.stat(upstream, route.repository, route.digest)
+            return await exchange.send_described(size, headers, etag, outcome="hit")
+        # Over all its tries, and over the question who may read the repository.
+        async with answer_within(self._header_budget_s, upstream):
+            content = await self._blobs.open(
+                upstream, route.repository, route.digest, start=_first_byte(exchange.request)
+            )
         return await exchange.send_content(content, headers, etag)
 
     async def _list_tags(self, exchange: Exchange, route: ListTags) -> web.StreamResponse:
@@ -198,9 +204,11 @@ class RegistryHandler:
 
     async def _catalog(self, exchange: Exchange, route: Catalog) -> web.StreamResponse:
         exchange.namespace = route.namespace
-        named = [route.upstream] if route.upstream is not None else list(self._upstreams)
+        chosen = list(self._upstreams.values())
+        if route.upstream is not None:
+            exchange.upstream, chosen = route.upstream, [self._upstreams[route.upstream]]
         listed = await self._listings.catalog(
-            named, route.n, route.last, prefixed=route.upstream is None
+            chosen, route.n, route.last, prefixed=route.upstream is None
         )
         exchange.outcome = listed.outcome
         headers = {"Content-Type": "application/json"}

@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from typing import Any
 
-from aiohttp import web
+from aiohttp import http_exceptions, web
 from aiohttp.web_protocol import RequestHandler
 
 from proxy.web.exchange import API_VERSION
@@ -15,57 +15,116 @@ from proxy.web.problems import Problem
 # 1,024 clients that connect at once wait 1.0 s (p99) at 128 and 0.17 s at 4096.
 BACKLOG = 4096
 _KEEPALIVE_S = 75.0
+_FIRST_HEAD_S = 30.0
 _LINGER_S = 5.0
+_SHED_LINGER_S = 2.0
 _HEADERS_MAX = 128
 _LINE_BYTES_MAX = 8190
 _SHED_BODY = Problem(503, "UNAVAILABLE", "too many connections", {}).body()
-_SHED = (
-    "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
-    f"Content-Length: {len(_SHED_BODY)}\r\nConnection: close\r\n\r\n"
-).encode() + _SHED_BODY
+_SHED_HEADERS = {
+    "Content-Type": "application/json",
+    "Content-Length": str(len(_SHED_BODY)),
+    "Connection": "close",
+    **API_VERSION,
+}
+_SHED = b"HTTP/1.1 503 Service Unavailable\r\n%b\r\n%b" % (
+    "".join(f"{name}: {value}\r\n" for name, value in _SHED_HEADERS.items()).encode(),
+    _SHED_BODY,
+)
+# The first that fits. aiohttp's own words quote the bytes that it could not read.
+_REFUSALS: tuple[tuple[type[BaseException], str], ...] = (
+    (http_exceptions.LineTooLong, "the request line or a header field is too long"),
+    (http_exceptions.InvalidHeader, "a header field can't be read"),
+    (http_exceptions.InvalidURLError, "the request target can't be read"),
+    (http_exceptions.BadHttpMethod, "this is no HTTP request"),
+    (http_exceptions.BadStatusLine, "the request line can't be read"),
+    (http_exceptions.PayloadEncodingError, "the request body can't be read"),
+)
+_UNREADABLE = "the request can't be read"
 
 
 class Connection(RequestHandler):
     """One client connection."""
 
-    __slots__ = ()
+    __slots__ = ("_hurry", "_server")
+
+    def __init__(self, server: PullServer, **limits: Any) -> None:
+        super().__init__(server, loop=asyncio.get_running_loop(), **limits)
+        self._server = server
+        self._hurry: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Shed what is above the limit before anything is parsed."""
         super().connection_made(transport)
-        server = self._manager
-        if isinstance(server, PullServer) and len(server.connections) > server.connections_max:
-            if isinstance(transport, asyncio.Transport):
-                transport.write(_SHED)
-            self.force_close()
-            transport.close()
+        loop, server = asyncio.get_running_loop(), self._server
+        if len(server.connections) > server.connections_max and self.transport is not None:
+            # Reads nothing any more, but does not close the socket yet: a request
+            # that is unread at that moment would become a reset, and the client
+            # would not see the answer.
+            self.close()
+            self.transport.write(_SHED)
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            self._hurry = loop.call_later(_SHED_LINGER_S, self.transport.abort)
+        else:
+            self._hurry = loop.call_later(server.first_head_s, self._end_if_silent)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """The client is gone, or we let go."""
+        if self._hurry is not None:
+            self._hurry.cancel()
+        super().connection_lost(exc)
 
     def handle_error(
         self,
         request: web.BaseRequest,
         status: int = 500,
-        exc: BaseException | None = None,  # noqa: ARG002 - aiohttp's signature
-        message: str | None = None,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - aiohttp's signature
     ) -> web.StreamResponse:
         """What the HTTP parser refused, as an OCI error; the connection ends."""
         if request.writer.output_size > 0:
             raise ConnectionError("the head is out already")
-        text = (message or "the request can't be read").splitlines()[0][:200]
-        code = "UNSUPPORTED" if status < 500 else "UNKNOWN"
-        problem = Problem(status, code, text, {})
+        if status < 500:
+            text = next((words for kind, words in _REFUSALS if isinstance(exc, kind)), _UNREADABLE)
+            problem = Problem(status, "UNSUPPORTED", text, {})
+        else:
+            problem = Problem(status, "UNKNOWN", "something unexpected went wrong", {})
         headers = {"Content-Type": "application/json", **API_VERSION}
         response = web.Response(status=status, body=problem.body(), headers=headers)
         response.force_close()
         return response
 
+    def end_if_idle(self) -> None:
+        """End as soon as no request is being answered, at best now."""
+        self.close()
+        if not self._request_in_progress and not self._messages:
+            self.force_close()
+
+    def _end_if_silent(self) -> None:
+        """No whole head yet: a sender this slow would hold its place for ever.
+
+        Later heads of the same connection fall under the keep-alive limit.
+        """
+        if self._request_count == 0:
+            self.force_close()
+
 
 class PullServer(web.Server):
     """Hands out `Connection`s."""
 
-    def __init__(self, handler: Any, *, connections_max: int, header_bytes_max: int) -> None:
+    def __init__(
+        self,
+        handler: Any,
+        *,
+        connections_max: int,
+        header_bytes_max: int,
+        first_head_s: float = _FIRST_HEAD_S,
+    ) -> None:
         # Handlers own nothing, so cancelling one whose client left is safe.
         super().__init__(handler, handler_cancellation=True)
         self.connections_max = connections_max
+        self.first_head_s = first_head_s
         self._limits: dict[str, Any] = {
             "max_line_size": _LINE_BYTES_MAX,
             "max_field_size": header_bytes_max,
@@ -76,9 +135,17 @@ class PullServer(web.Server):
             "access_log": None,
         }
 
+    def pre_shutdown(self) -> None:
+        """Let go of clients that are only keeping their connection; the others'
+        ends with the answer that they are being sent.
+        """
+        for connection in self.connections:
+            if isinstance(connection, Connection):
+                connection.end_if_idle()
+
     def __call__(self) -> RequestHandler:
         """A protocol for one accepted connection."""
-        return Connection(self, loop=self._loop, **self._limits)
+        return Connection(self, **self._limits)
 
 
 async def listen(

@@ -18,8 +18,11 @@ log = structlog.get_logger("entrepot")
 class Certificates:
     """An SSL context that follows its files.
 
-    New handshakes use the new pair; a pair that does not load (half written, key
-    and certificate of different ages) is left alone until it does.
+    New handshakes use the new files; a pair that does not load (half written, key
+    and certificate of different ages) is left alone until it does. The listener
+    keeps `context` for ever, and each handshake is handed over to a context made
+    from the files as they are now: loaded into the old one, an authority that was
+    taken out of its file would go on being trusted.
     """
 
     def __init__(self, cert_file: Path, key_file: Path, client_ca_file: Path | None) -> None:
@@ -28,6 +31,8 @@ class Certificates:
         self._client_ca_file = client_ca_file
         self._seen: tuple[object, ...] = ()
         self.context = self._new_context()
+        self.context.sni_callback = self._hand_over
+        self._current = self.context
 
     def load(self) -> None:
         """Read the files for the first time. Blocks. Raises `StartupError`."""
@@ -49,13 +54,13 @@ class Certificates:
             stamps = self._stamps()
             if stamps == self._seen:
                 return False
-            # Tried on a context nobody uses: a failed load may leave half a pair.
-            self._load_into(self._new_context())
-            self._load_into(self.context)
+            # A failed load may leave half a pair, in a context that nobody uses.
+            fresh = self._new_context()
+            self._load_into(fresh)
         except (OSError, ssl.SSLError) as error:
             log.warning("the changed TLS files can't be used yet", reason=str(error))
             return False
-        self._seen = stamps
+        self._seen, self._current = stamps, fresh
         log.info("TLS certificate re-read", file=str(self._cert_file))
         return True
 
@@ -65,11 +70,20 @@ class Certificates:
         context.set_alpn_protocols(["http/1.1"])
         return context
 
+    def _hand_over(
+        self, handshake: ssl.SSLSocket | ssl.SSLObject, _name: str | None, _context: ssl.SSLContext
+    ) -> None:
+        """Called in every handshake, whether the client named a server or not."""
+        handshake.context = self._current
+
     def _load_into(self, context: ssl.SSLContext) -> None:
         context.load_cert_chain(self._cert_file, self._key_file)
         if self._client_ca_file is not None:
             context.load_verify_locations(self._client_ca_file)
             context.verify_mode = ssl.CERT_REQUIRED
+            # A resumed session would be one whose certificate was not looked at again.
+            context.options |= ssl.OP_NO_TICKET
+            context.num_tickets = 0
 
     def _stamps(self) -> tuple[object, ...]:
         files = [self._cert_file, self._key_file]

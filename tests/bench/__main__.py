@@ -32,6 +32,8 @@ _BLOB_BYTES = 200_000_000
 _SMALL_BYTES = 10_240
 _ROUNDS = 5
 _QUICK_ROUNDS = 2
+_LOG_CHARS = 800
+_OVERTIME_S = 110
 _FREE_BYTES = 4_000_000_000
 
 
@@ -82,7 +84,10 @@ class Bench:
         try:
             running = start(system, folder, origin.port)
             with running.tree:
-                return measure(running, origin, image, self.parts)
+                measured = measure(running, origin, image, self.parts)
+            if measured.failed:
+                log = (folder / "log").read_text(errors="replace")
+                measured.failed.append(f"the end of its log: {log[-_LOG_CHARS:]}")
         except NotHere as error:
             self.systems.remove(system)
             self.notes.append(f"{system.name}: not measured, {error}")
@@ -90,8 +95,9 @@ class Bench:
             self.systems.remove(system)
             self.faults.append(f"{system.name} did not start: {error}")
         except (subprocess.SubprocessError, OSError) as error:
-            log = (folder / "log").read_text(errors="replace")[-600:]
-            self.faults.append(f"{system.name} did not last round {number}: {error}: {log}")
+            self.faults.append(f"{system.name} did not last round {number}: {error}")
+        else:
+            return measured
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return None
@@ -100,7 +106,9 @@ class Bench:
         where = f"{measured.system}, round {number}"
         self.faults += [f"WRONG BYTES: {where}: {fault}" for fault in measured.wrong]
         if measured.failed:
-            said = f"{where}: {len(measured.failed)} failed, the first: {measured.failed[0]}"
+            said = (
+                f"{where}: not all served. First: {measured.failed[0]}; last: {measured.failed[-1]}"
+            )
             (self.faults if measured.system in (SUBJECT, "straight") else self.notes).append(said)
 
 
@@ -132,6 +140,9 @@ def main() -> int:
         return 1
     # Ended from outside it must end its systems too, so the signal becomes an exception.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    # A system that hangs must not hold the bench for longer than it promises.
+    signal.signal(signal.SIGALRM, lambda *_: sys.exit("out of time: a system hangs"))
+    signal.alarm(int(arguments.budget_s) + _OVERTIME_S)
     count = arguments.rounds or (_QUICK_ROUNDS if arguments.quick else _ROUNDS)
     columns = ["straight", *(system.name for system in systems)]
     with tempfile.TemporaryDirectory(prefix="entrepot-bench-") as folder:

@@ -25,7 +25,7 @@ from pathlib import Path
 _TAIL_BYTES = 64 << 10
 _DISCARD_BYTES = 64 << 20
 _HEAD_BYTES_MAX = 64 << 10
-_CHUNK_BYTES = 1 << 20
+_SAID_BYTES_MAX = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +116,8 @@ class Pull:
         head = self.socket.recv(end + 4).decode("latin-1")
         status_line, *fields = head.split("\r\n")
         if status_line.split()[1] != "200":
-            raise ConnectionResetError(f"answered {status_line!r}")
+            said = seen[end + 4 :][:_SAID_BYTES_MAX].decode(errors="replace")
+            raise ConnectionResetError(f"answered {status_line!r} {said}")
         lengths = [
             line.split(":")[1].strip() for line in fields if line[:15].lower() == "content-length:"
         ]

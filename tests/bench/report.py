@@ -49,14 +49,15 @@ def _first_byte_ms(measured: Measured, straight: Measured | None) -> float | Non
 def _stampede_time(measured: Measured, straight: Measured | None) -> float | None:
     """Over what no proxy can beat: one fetch, or all the copying."""
     took = measured.values.get("stampede_s")
-    if took is None or straight is None:
-        return None
-    return took / max(straight.values["cold_s"], straight.values["copy_s"])
+    fetch = straight.values.get("cold_s") if straight else None
+    copy = straight.values.get("copy_s") if straight else None
+    return None if took is None or fetch is None or copy is None else took / max(fetch, copy)
 
 
 def _cold_time(measured: Measured, straight: Measured | None) -> float | None:
     took = measured.values.get("cold_s")
-    return None if took is None or straight is None else took / straight.values["cold_s"]
+    fetch = straight.values.get("cold_s") if straight else None
+    return None if took is None or fetch is None else took / fetch
 
 
 ROWS = (

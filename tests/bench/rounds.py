@@ -83,15 +83,15 @@ def measure(running: Running, origin: Origin, image: Image, parts: Sequence[str]
         _free(running.tree, origin.tree)
         origin.reset(RATE_BYTES_S)
         outcome = _pull(result, running.port, image.crowd, at_once=CLIENTS, pulls=CLIENTS)
-        result.values["stampede_upstream"] = origin.sent(image.crowd) / image.crowd.size
-        _crowd(result, outcome)
+        _crowd(result, outcome, origin, image)
     if "warm" in parts:
         _warm(result, running, origin, image)
     if "cold" in parts:
         _free(running.tree, origin.tree)
         origin.reset(RATE_BYTES_S)
         outcome = _pull(result, running.port, image.single)
-        result.values["cold_s"] = outcome.wall_s
+        if not outcome.failed:
+            result.values["cold_s"] = outcome.wall_s
     if "requests" in parts:
         origin.reset(0)
         running.tree.pin({_SERVER_CORE})
@@ -108,22 +108,25 @@ def measure_straight(origin: Origin, image: Image, parts: Sequence[str]) -> Meas
     if "stampede" in parts:
         origin.reset(0)
         outcome = _pull(result, origin.port, image.crowd, at_once=CLIENTS, pulls=CLIENTS)
-        result.values["copy_s"] = outcome.wall_s
+        if not outcome.failed:
+            result.values["copy_s"] = outcome.wall_s
         origin.reset(RATE_BYTES_S)
         outcome = _pull(result, origin.port, image.crowd, at_once=CLIENTS, pulls=CLIENTS)
-        result.values["stampede_upstream"] = origin.sent(image.crowd) / image.crowd.size
-        _crowd(result, outcome)
+        _crowd(result, outcome, origin, image)
     if "stampede" in parts or "cold" in parts:
         origin.reset(RATE_BYTES_S)
         outcome = _pull(result, origin.port, image.single)
-        result.values["cold_s"] = outcome.wall_s
-        result.values["first_byte_s"] = max(outcome.first_byte_s, default=0.0)
+        if not outcome.failed:
+            result.values["cold_s"] = outcome.wall_s
+            result.values["first_byte_s"] = outcome.first_byte_s[0]
     return result
 
 
-def _crowd(result: Measured, outcome: Outcome) -> None:
-    result.values["stampede_s"] = outcome.wall_s
-    if len(outcome.first_byte_s) > 1:
+def _crowd(result: Measured, outcome: Outcome, origin: Origin, image: Image) -> None:
+    # A crowd that was not served has no time; what it cost upstream stands all the same.
+    result.values["stampede_upstream"] = origin.sent(image.crowd) / image.crowd.size
+    if not outcome.failed:
+        result.values["stampede_s"] = outcome.wall_s
         result.values["stampede_first_byte_s"] = quantiles(
             outcome.first_byte_s, n=100, method="inclusive"
         )[98]
@@ -145,8 +148,8 @@ def _warm(result: Measured, running: Running, origin: Origin, image: Image) -> N
         cpus=[_LOAD_CORE],
     )
     used_s = running.tree.cpu_s() - before_s
-    gigabytes = len(outcome.done_s) * image.crowd.size / 1e9
-    if gigabytes:
+    gigabytes = _WARM_PULLS * image.crowd.size / 1e9
+    if not outcome.failed:
         result.values["warm_cpu_s_per_gb"] = used_s / gigabytes
         result.values["warm_gb_s"] = gigabytes / outcome.wall_s
 
@@ -168,10 +171,12 @@ def _requests(result: Measured, running: Running, image: Image) -> None:
             continue
         if f"sha256:{hashlib.sha256(body).hexdigest()}" != item.digest:
             result.wrong.append(f"{name}: {len(body)} bytes with another digest")
-        result.values[name] = _wrk(result, name, url)
+        rate = _wrk(result, name, url)
+        if rate is not None:
+            result.values[name] = rate
 
 
-def _wrk(result: Measured, name: str, url: str) -> float:
+def _wrk(result: Measured, name: str, url: str) -> float | None:
     """Good answers per second, 32 connections. Raises `CalledProcessError`."""
     said = subprocess.run(
         [
@@ -187,12 +192,12 @@ def _wrk(result: Measured, name: str, url: str) -> float:
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
     if bad:
         result.failed.append(f"{name}: {bad[1]} answers were not 200")
-        return 0.0
+        return None
     broken = re.search(r"Socket errors: .*", said)
     if broken:
         result.failed.append(f"{name}: {broken[0]}")
     rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
-    return float(rate[1]) if rate else 0.0
+    return float(rate[1]) if rate else None
 
 
 def _pull(

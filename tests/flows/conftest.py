@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -16,7 +17,9 @@ from multidict import CIMultiDictProxy
 
 from proxy.app import Entrepot
 from proxy.config import load
+from proxy.upstream.registry import RegistryUpstream
 from tests.support.fake_registry import FakeRegistry
+from tests.support.images import Image
 
 DEADLINE_S = 30.0
 
@@ -33,6 +36,12 @@ class Answer:
     @property
     def sha256(self) -> str:
         return "sha256:" + hashlib.sha256(self.body).hexdigest()
+
+    @property
+    def code(self) -> str:
+        """The OCI code of an error envelope."""
+        (error,) = json.loads(self.body)["errors"]
+        return str(error["code"])
 
 
 @dataclass(slots=True)
@@ -60,6 +69,23 @@ class Running:
                 except (aiohttp.ClientPayloadError, ConnectionError):
                     cut = True
                 return Answer(response.status, response.headers, bytes(received), cut)
+
+    async def pull(self, repository: str, image: Image, *references: str) -> None:
+        """All of an image as a client does it, by these references of its root."""
+        for reference in (*references, *(str(one.digest) for one in image.manifests)):
+            answer = await self.ask(f"{repository}/manifests/{reference}")
+            assert answer.status == 200, (reference, answer.body)
+        for blob in image.blobs:
+            answer = await self.ask(f"{repository}/blobs/{blob.digest}")
+            assert (answer.status, answer.body) == (200, blob.body)
+
+    def let_time_pass(self, upstream: str, seconds: float) -> None:
+        """For the breaker of an upstream, which then may let a request through again."""
+        assert self.entrepot.status is not None
+        client = self.entrepot.status._upstreams[upstream]
+        assert isinstance(client, RegistryUpstream)
+        clock = client._breaker.monotonic
+        client._breaker.monotonic = lambda: clock() + seconds
 
     async def status(self) -> dict[str, Any]:
         """The admin listener's status page."""

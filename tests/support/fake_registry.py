@@ -18,7 +18,6 @@ import asyncio
 import secrets
 import ssl
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 from urllib.parse import parse_qs
@@ -37,17 +36,11 @@ from tests.support.fake_answers import (
     read,
 )
 from tests.support.fake_auth import FakeAuth, Refusal
+from tests.support.fault_plans import FaultPlans, Plan
 from tests.support.faults import NO_FAULT, Fault, hang_up, send
 from tests.support.images import Image
 
 __all__ = ["FakeAuth", "FakeRegistry", "Fault", "Quirks", "Seen"]
-
-
-@dataclass(slots=True)
-class _Plan:
-    fault: Fault
-    matches: Callable[[Seen], bool]
-    left: int | None
 
 
 class FakeRegistry:
@@ -67,14 +60,13 @@ class FakeRegistry:
         self.seen: list[Seen] = []
         self.url = ""
         self.cdn_url = ""
-        self._plans: list[_Plan] = []
+        self._faults = FaultPlans()
         self._runners: list[web.ServerRunner] = []
         self._signatures: set[str] = set()
         self._arrival = asyncio.Event()
 
     async def __aenter__(self) -> Self:
-        self.url = await self._listen(at_cdn=False)
-        self.cdn_url = (await self._listen(at_cdn=True)).replace("127.0.0.1", "localhost")
+        await self.start()
         if self.auth is not None and not self.auth.realm:
             self.auth.realm = f"{self.url}/token"
         return self
@@ -87,8 +79,14 @@ class FakeRegistry:
     ) -> None:
         await self.stop()
 
+    async def start(self) -> None:
+        """Listen; after `stop()` at the same ports as before."""
+        self.url = await self._listen(self.url, at_cdn=False)
+        at_cdn = await self._listen(self.cdn_url, at_cdn=True)
+        self.cdn_url = at_cdn.replace("127.0.0.1", "localhost")
+
     async def stop(self) -> None:
-        """Cut all connections and refuse new ones. Idempotent."""
+        """Cut all connections and refuse new ones. Idempotent; `start()` undoes it."""
         for runner in self._runners:
             await runner.cleanup()
         self._runners.clear()
@@ -105,21 +103,23 @@ class FakeRegistry:
         method: str | None = None,
         times: int | None = 1,
         match: Callable[[Seen], bool] = lambda _: True,
+        early: bool = False,
     ) -> None:
         """Answer the next `times` requests (None: all) that match with `fault`.
 
-        Faults given earlier are used up first. A redirect is answered as ever:
-        the fault befalls the request that reaches the content.
+        Faults given earlier are used up first. The fault befalls requests that
+        reach the content: refusals (401) and redirects are answered as ever.
+        With `early` it befalls them, too, as an outage would.
         """
 
         def matches(seen: Seen) -> bool:
             return kind in {None, seen.kind} and method in {None, seen.method} and match(seen)
 
-        self._plans.append(_Plan(fault, matches, times))
+        self._faults.plans.append(Plan(fault, matches, times, early))
 
     def heal(self) -> None:
         """Forget all faults that were not used up."""
-        self._plans.clear()
+        self._faults.plans.clear()
 
     def requests(self, *, kind: Kind | None = None, method: str | None = None) -> list[Seen]:
         """Requests seen so far; a redirected one is two."""
@@ -141,7 +141,7 @@ class FakeRegistry:
             self._arrival.clear()
             await self._arrival.wait()
 
-    async def _listen(self, *, at_cdn: bool) -> str:
+    async def _listen(self, before: str, *, at_cdn: bool) -> str:
         async def handle(request: web.BaseRequest) -> web.StreamResponse:
             return await self._handle(request, at_cdn=at_cdn)
 
@@ -150,7 +150,8 @@ class FakeRegistry:
             web.Server(handle, handler_cancellation=True), shutdown_timeout=0.01
         )
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self._tls)
+        port = int(before.rpartition(":")[2] or 0)
+        site = web.TCPSite(runner, "127.0.0.1", port, ssl_context=self._tls)
         await site.start()
         self._runners.append(runner)
         scheme = "http" if self._tls is None else "https"
@@ -163,9 +164,10 @@ class FakeRegistry:
         form = seen.query
         if request.method == "POST":
             form = parse_qs((await request.read()).decode())
-        reply, fault = self._before(seen), NO_FAULT
+        fault = self._faults.take(seen, early=True)
+        reply = self._before(seen) if fault is None else None
         if reply is None:
-            fault = self._next_fault(seen)
+            fault = fault or self._faults.take(seen, early=False) or NO_FAULT
             if fault.delay is not None:
                 await fault.delay.wait()
             if fault.hang_up:
@@ -176,17 +178,12 @@ class FakeRegistry:
         def sent(count: int) -> None:
             seen.sent += count
 
-        headers = dict(reply.headers)
-        if fault.content_type is not None:
-            headers["Content-Type"] = fault.content_type
-        if fault.content_range is not None:
-            headers["Content-Range"] = fault.content_range
         return await send(
             request,
             status=reply.status,
-            headers=headers,
+            headers=reply.headers,
             body=reply.body,
-            fault=fault,
+            fault=fault or NO_FAULT,
             sent=sent,
         )
 
@@ -245,10 +242,3 @@ class FakeRegistry:
         if repo is None and seen.kind != "ping":
             return problem(404, "NAME_UNKNOWN")
         return answer(repo or Repo(), seen, self.quirks, fault, url=self.url)
-
-    def _next_fault(self, seen: Seen) -> Fault:
-        for plan in self._plans:
-            if plan.left != 0 and plan.matches(seen):
-                plan.left = None if plan.left is None else plan.left - 1
-                return plan.fault
-        return NO_FAULT

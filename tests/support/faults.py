@@ -86,6 +86,10 @@ async def send(
     """
     body = fault.distort(body)
     response = web.StreamResponse(status=status, headers=headers)
+    if fault.content_type is not None:
+        response.headers["Content-Type"] = fault.content_type
+    if fault.content_range is not None:
+        response.headers["Content-Range"] = fault.content_range
     if fault.chunked:
         response.enable_chunked_encoding()
     else:

@@ -26,6 +26,9 @@ class PrivateCa:
     key: Path
 
 
+_BOTH_ENDS = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
+
+
 def issue(folder: Path) -> PrivateCa:
     """Make the authority and its server certificate; valid for one day."""
     trusted = folder / "trusted"
@@ -42,7 +45,7 @@ def issue(folder: Path) -> PrivateCa:
     server = (
         _builder(server_name, ca_name, server_key.public_key())
         .add_extension(x509.SubjectAlternativeName([address]), critical=False)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(x509.ExtendedKeyUsage(_BOTH_ENDS), critical=False)
         .sign(ca_key, hashes.SHA256())
     )
     made.ca.write_bytes(ca.public_bytes(serialization.Encoding.PEM))

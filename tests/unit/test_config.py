@@ -112,22 +112,44 @@ OTHER_VALUES = {
     "log_level": "debug",
     "dockerd_blob_404": "false",
     "access_log": "false",
+    "reuse_port": "true",
+    "peer_listen": "0.0.0.0:3",
+    "advertise_url": "http://10.0.0.7:3",
+    "peer_secret": "sixteen letters!",
+    "peer_secret_file": "{secret}",
+    "peer_secret_env": "A_SECRET",
 }
 
 
 @pytest.mark.parametrize("key", SCALARS)
-def test_every_scalar_can_be_set_by_the_environment(key, tmp_path):
-    file = tmp_path / "file"
+def test_every_scalar_can_be_set_by_the_environment(key, tmp_path, read):
+    file, secret = tmp_path / "file", tmp_path / "secret"
     file.write_text("{}")
+    secret.write_text("sixteen letters!")
     default = getattr(Settings(), key)
-    text = OTHER_VALUES.get(key, "2MiB" if "_bytes_" in key else "77").replace("{file}", str(file))
+    text = OTHER_VALUES.get(key, "2MiB" if "_bytes_" in key else "77")
+    text = text.replace("{file}", str(file)).replace("{secret}", str(secret))
     environ = {f"ENTREPOT_{key.upper()}": text}
     if key.startswith("tls_"):  # they need each other
         environ |= {"ENTREPOT_TLS_CERT_FILE": str(file), "ENTREPOT_TLS_KEY_FILE": str(file)}
-    value = getattr(from_environment(environ), key)
+    yaml_text = ""
+    if key.startswith(("peer_", "advertise_")):  # they too, and what peers meet in
+        yaml_text = (
+            "redis: {url: 'redis://r'}\npeer_listen: h:1\npeer_secret: from the file, long\n"
+        )
+        environ["A_SECRET"] = "sixteen letters!"
+    value = getattr(read(yaml_text, environ), key)
     assert type(value) is type(default) or default is None or isinstance(value, Path)
     if key not in {"version", "presets"}:  # the one has one value, the other is tested below
         assert value != default
+
+
+def test_a_secret_by_one_way_in_the_environment_beats_another_way_in_the_file(read):
+    text = "redis: {url: 'redis://r'}\npeer_listen: h:1\npeer_secret_file: /nonexistent\n"
+    settings = read(text, {"ENTREPOT_PEER_SECRET": "sixteen letters!"})
+    assert settings.peer_secret is not None
+    assert settings.peer_secret.get_secret_value() == "sixteen letters!"
+    assert settings.peer_secret_file is None
 
 
 def test_flags_win_over_variables_and_variables_over_the_file(read):
@@ -227,3 +249,15 @@ def test_the_sample_files_upstreams_are_valid_once_uncommented(read):
     settings = read(uncommented)
     assert settings.upstreams["lab"].hosts == ("lab-mirror.lan",)
     assert settings.upstreams["docker.io"].username == "me"
+
+
+def test_the_sample_files_s3_and_redis_are_valid_once_uncommented(read, tmp_path):
+    text = SAMPLE.read_text()
+    block = text[text.index("# storage:") : text.index("# peer_listen:")]
+    uncommented = re.sub(r"^# ", "", block, flags=re.MULTILINE)
+    (tmp_path / "secret").write_text("x")
+    settings = read(re.sub(r"_file: /run/\S+", f"_file: {tmp_path}/secret", uncommented))
+    assert settings.storage.s3 is not None
+    assert settings.storage.s3.bucket == "entrepot"
+    assert settings.redis is not None
+    assert settings.redis.url == "redis://redis.lan:6379/0"

@@ -123,6 +123,19 @@ async def test_after_three_failures_an_answer_takes_no_time_and_no_request(up):
         assert [e.state for e in ask.stated(BreakerMoved)] == ["failing", "ok"]
 
 
+async def test_an_upstream_that_comes_back_is_found_again(up):
+    async with asking(up) as ask:
+        await up.stop()
+        for _ in range(3):
+            with pytest.raises(UpstreamUnavailable):
+                await ask.upstream.resolve(REPO, LATEST)
+        await up.start()
+        with pytest.raises(UpstreamUnavailable):
+            await ask.upstream.resolve(REPO, LATEST)
+        ask.ticks.now_s += 2
+        assert await ask.upstream.resolve(REPO, LATEST)
+
+
 async def test_a_probe_goes_alone(up):
     async with asking(up) as ask:
         up.inject(Fault(status=503), times=3)
@@ -204,60 +217,6 @@ async def test_a_kept_connection_that_went_away_is_replaced_unseen(up):
         await ask.upstream.resolve(REPO, LATEST)
         up.inject(Fault(hang_up=True))
         assert await ask.upstream.resolve(REPO, LATEST)
-
-
-async def test_nothing_is_dialled_before_it_is_needed_nor_after_it_is_closed(up):
-    async with asking(up) as ask:
-        assert ask.upstream.health().state == "unused"
-        await ask.upstream.aclose()
-        await ask.upstream.aclose()
-        with pytest.raises(UpstreamUnavailable):
-            await ask.upstream.resolve(REPO, LATEST)
-    assert up.count() == 0
-
-
-async def test_a_ca_file_that_is_not_there_is_said(up, tmp_path):
-    async with asking(up, ca_file=str(tmp_path / "none.pem")) as ask:
-        with pytest.raises(UpstreamUnavailable, match="CA file"):
-            await ask.upstream.resolve(REPO, LATEST)
-
-
-async def test_a_proxy_that_is_not_there_is_said(up):
-    async with asking(up, proxy_url=await gone_url()) as ask:
-        with pytest.raises(UpstreamUnavailable, match="proxy"):
-            await ask.upstream.resolve(REPO, LATEST)
-
-
-async def test_requests_go_by_the_proxy_that_is_set(up):
-    async with asking("http://registry.invalid", proxy_url=up.url) as ask:
-        up.inject(Fault(status=404), times=None)
-        assert await ask.upstream.resolve(REPO, LATEST) is None
-        assert up.seen[0].headers["Host"] == "registry.invalid"
-
-
-async def test_proxies_and_passwords_of_the_environment_are_not_used(up, monkeypatch, tmp_path):
-    monkeypatch.setenv("HTTP_PROXY", await gone_url())
-    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password pw\n")
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    async with asking(up) as ask:
-        assert await ask.upstream.resolve(REPO, LATEST)
-        assert "Authorization" not in up.seen[0].headers
-
-
-async def test_cookies_are_not_kept(up):
-    async with asking(up) as ask:
-        up.inject(Fault(headers={"Set-Cookie": "session=1; Path=/"}))
-        await ask.upstream.resolve(REPO, LATEST)
-        await ask.upstream.resolve(REPO, LATEST)
-        assert "Cookie" not in up.seen[1].headers
-
-
-async def test_a_path_before_v2_is_kept(up):
-    async with asking(f"{up.url}/nexus/docker/") as ask:
-        assert await ask.upstream.resolve(REPO, LATEST) is None
-        assert up.seen[0].kind == "other"
-        assert ask.upstream.url == f"{up.url}/nexus/docker/"
-        assert ask.upstream.name == "up"
 
 
 async def test_secrets_show_in_no_message_and_no_repr(up):

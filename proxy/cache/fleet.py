@@ -1,0 +1,240 @@
+"""One upstream fetch over the whole fleet: who brings a blob, and from where.
+
+In this order: the durable store (no claim needed); then the claim on the digest;
+with it the durable store once more, because somebody may just have finished, and
+the upstream; without it the replica that holds it, whose spool is read live from
+our own offset.
+
+The claim saves traffic and decides nothing. Whoever can't read from its holder
+goes on alone, from the byte it has: at worst one fetch too many, never a wrong
+byte and never a client that waits for a dead replica.
+
+| The holder | We |
+|---|---|
+| is gone (refused, reset) | take exactly its claim over; of several, one succeeds |
+| is silent, its claim lapses | get the claim the ordinary way |
+| is silent, its claim is renewed | the upstream stalls: go on following, but not for ever |
+| can't be reached (partition) | try twice, then go alone |
+| has nothing | look in the store again, then try for the claim again |
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+from proxy.cache.peering import Peers
+from proxy.cache.supplies import Origin, Supply, UpstreamSupplies
+from proxy.errors import (
+    EntrepotError,
+    PeerGone,
+    PeerUnreachable,
+    StorageUnavailable,
+    TransferBroken,
+    UpstreamUnavailable,
+)
+from proxy.oci.digest import Digest
+from proxy.ports import BlobKey, Blobs, Body, Coordination, Held, Lease
+
+_STORAGE_TRIES = 2
+_UNREACHABLE_MAX = 2
+_SILENT_MAX = 6
+_EMPTY_MAX = 40
+_EMPTY_DELAY_S = 0.1
+
+
+class Uploader(Protocol):
+    """Brings verified blobs of the local tier to the durable store."""
+
+    async def add(self, key: BlobKey, *, ask_first: bool = False) -> Awaitable[None]:
+        """Take one over; the future ends when it is stored. Never raises."""
+
+    def add_later(self, key: BlobKey) -> None:
+        """Another replica is storing it: look after a while whether it did."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """What a replica shares with others; all None on a machine alone."""
+
+    durable: Blobs | None = None
+    uploader: Uploader | None = None
+    peers: Peers | None = None
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is nobody to share with."""
+        return self.durable is None and self.peers is None
+
+
+class StorageSupply:
+    """The durable store."""
+
+    origin: Origin = "storage"
+    name = "storage"
+
+    def __init__(self, blobs: Blobs, key: BlobKey) -> None:
+        self._blobs = blobs
+        self._key = key
+
+    @asynccontextmanager
+    async def open(
+        self, digest: Digest, *, start: int, end: int | None
+    ) -> AsyncIterator[Body | None]:
+        """See `Supply`; `digest` is the key's."""
+        if digest != self._key.digest:
+            raise ValueError("a supply is of one blob")
+        try:
+            async with self._blobs.open(self._key, start=start, end=end) as body:
+                yield body
+        except StorageUnavailable as error:
+            # What came so far is good; another supply goes on from here.
+            raise TransferBroken(f"the store broke off: {error}") from error
+
+
+class PeerSupply:
+    """The replica that holds the claim."""
+
+    origin: Origin = "peer"
+    name = "peer"
+
+    def __init__(self, peers: Peers, held: Held, key: BlobKey) -> None:
+        self._peers = peers
+        self._key = key
+        self.held = held
+
+    def open(
+        self,
+        digest: Digest,  # noqa: ARG002 - the key's
+        *,
+        start: int,
+        end: int | None,  # noqa: ARG002 - a fill reads to the end
+    ) -> AbstractAsyncContextManager[Body | None]:
+        """See `Supply`."""
+        return self._peers.open_blob(self.held.owner, self._key, start=start)
+
+
+class FleetSupplies:
+    """`Supplies` of one flight. `aclose` gives the claim back.
+
+    `lease` is set while the claim is ours.
+    """
+
+    def __init__(
+        self,
+        key: BlobKey,
+        upstreams: UpstreamSupplies,
+        *,
+        fleet: Fleet,
+        coordination: Coordination,
+        alone: bool = False,
+    ) -> None:
+        """`alone`: neither claim the blob nor read from who has."""
+        self._key = key
+        self._upstreams = upstreams
+        self._durable = durable = fleet.durable
+        self._peers = fleet.peers
+        self._coordination = coordination
+        self._stack = AsyncExitStack()
+        self._ask_storage = durable is not None
+        self._storage_failures = 0
+        self._gone: Held | None = None
+        self._unreachable = 0
+        self._silent = 0
+        self._empty = 0
+        self._last: Supply | None = None
+        self.alone = alone
+        self.lease: Lease | None = None
+
+    async def choose(self) -> Supply:
+        """See `Supplies`. Raises what the upstreams refuse with."""
+        self._last = supply = await self._choose()
+        return supply
+
+    async def _choose(self) -> Supply:
+        while True:
+            if self._ask_storage and self._durable is not None:
+                self._ask_storage = False
+                return StorageSupply(self._durable, self._key)
+            if self.lease is not None or self.alone:
+                return await self._upstreams.choose()
+            if self._empty:
+                await asyncio.sleep(_EMPTY_DELAY_S)
+            held = await self._claim()
+            if held is None:
+                # Somebody may have finished between our look and our claim.
+                self._ask_storage = self._durable is not None
+            elif held.owner and self._peers is not None:
+                return PeerSupply(self._peers, held, self._key)
+            else:
+                self.alone = True
+
+    def refused(self, supply: Supply, error: EntrepotError | None) -> None:
+        """See `Supplies`."""
+        match supply.origin:
+            case "upstream":
+                self._upstreams.refused(supply, error)
+            case "peer":
+                self._empty += 1
+                self._ask_storage = self._durable is not None
+                self.alone = self._empty >= _EMPTY_MAX
+            case "storage":
+                pass
+
+    def failed(self, supply: Supply, error: UpstreamUnavailable) -> None:
+        """See `Supplies`."""
+        match supply:
+            case PeerSupply(held=held):
+                self._peer_failed(held, error)
+            case StorageSupply():
+                self._storage_failures += 1
+                self._ask_storage = self._storage_failures < _STORAGE_TRIES
+            case _:
+                self._upstreams.failed(supply, error)
+
+    @property
+    def origin(self) -> Origin:
+        """Where the last bytes came from."""
+        return "upstream" if self._last is None else self._last.origin
+
+    def progress(self) -> None:
+        """The fill moves, or stands still because its supply does."""
+        if self.lease is not None:
+            self.lease.progress()
+
+    def hopeless(self) -> bool:
+        """Only the upstream can be hopeless; a claim may change hands any moment."""
+        return self.origin == "upstream" and self._upstreams.hopeless()
+
+    async def aclose(self) -> None:
+        """Give the claim back."""
+        self.lease = None
+        await self._stack.aclose()
+
+    def _peer_failed(self, held: Held, error: UpstreamUnavailable) -> None:
+        match error:
+            case PeerGone():
+                self._gone = held
+                self._unreachable += 1
+            case PeerUnreachable():
+                self._unreachable += 1
+            case _:
+                self._silent += 1
+        self.alone = self._unreachable > _UNREACHABLE_MAX or self._silent > _SILENT_MAX
+
+    async def _claim(self) -> Held | None:
+        """None: it is ours now."""
+        name = f"blob/{self._key.group}/{self._key.digest}"
+        stack = AsyncExitStack()
+        claim = await stack.enter_async_context(
+            self._coordination.try_hold(name, instead_of=self._gone)
+        )
+        if isinstance(claim, Held):
+            await stack.aclose()
+            return claim
+        self.lease = claim
+        self._stack.push_async_callback(stack.aclose)
+        return None
