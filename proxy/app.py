@@ -167,7 +167,8 @@ class Entrepot:
             header_bytes_max=settings.header_bytes_max,
         )
         status.server = server
-        runner = web.ServerRunner(server, shutdown_timeout=0.0)
+        # What runs has had drain_s already. Not 0: to aiohttp that means "no limit".
+        runner = web.ServerRunner(server, shutdown_timeout=0.1)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         tls = None if certificates is None else certificates.context

@@ -160,6 +160,9 @@ class Records(Protocol):
 
     async def get(self, key: str) -> Record | None: ...
 
+    async def latest(self, key: str) -> Record | None:
+        """As `get`, but past any copy that may be behind what others wrote."""
+
     async def put(
         self, key: str, value: bytes, *, expect: Record | Literal["any"] | None = "any"
     ) -> bool:

@@ -59,7 +59,7 @@ class Cache:
     ) -> None:
         self.memory: Lru[BlobKey, bytes] = Lru(limits.memory_bytes_max, weigh=len)
         size_hints: Lru[Digest, int] = Lru(_SIZE_HINTS_MAX)
-        facts = Facts(records, observe)
+        facts = Facts(records, observe, clock)
         self._exposure = ExposureGuard(
             expose, facts=facts, clock=clock, recheck_s=limits.expose_recheck_s
         )
@@ -88,6 +88,7 @@ class Cache:
             memory_object_bytes_max=limits.memory_object_bytes_max,
             negative_s=limits.negative_s,
         )
+        shared = Shared(coordination, alone=fleet.alone)
         store = SmallStore(
             local=local,
             memory=self.memory,
@@ -100,7 +101,7 @@ class Cache:
             facts=facts,
             size_hints=size_hints,
             blobs=self.blobs,
-            shared=Shared(coordination, alone=fleet.alone),
+            shared=shared,
             coordination=coordination,
             negative_s=limits.negative_s,
         )
@@ -108,6 +109,7 @@ class Cache:
             manifests=self._manifests,
             facts=facts,
             exposure=self._exposure,
+            shared=shared,
             coordination=coordination,
             observe=observe,
             clock=clock,

@@ -31,12 +31,14 @@ from proxy.errors import StorageUnavailable
 from proxy.events import StorageFailed
 from proxy.oci.digest import Digest
 from proxy.oci.names import Repository, Tag
-from proxy.ports import Observe, Records, Upstream
+from proxy.ports import Clock, Observe, Records, Upstream
 
 REMEMBERED_MAX = 20_000
 # A confirmation is worth a disk write only this often: after a restart an older
 # time costs one more HEAD, nothing else.
 CONFIRM_WRITE_S = 3600.0
+_MOVE_TRIES = 3
+_SKEW_S = 60.0
 
 Fact = TypeVar("Fact", TagRecord, Link, Exposure, ReferrersRecord)
 
@@ -48,8 +50,9 @@ class Facts:
     is reported and otherwise ignored, because the answer in hand is good.
     """
 
-    def __init__(self, records: Records, observe: Observe) -> None:
+    def __init__(self, records: Records, observe: Observe, clock: Clock) -> None:
         self._records = records
+        self._clock = clock
         self._observe = observe
         self._known: Lru[str, TagRecord | Link | Exposure | ReferrersRecord] = Lru(REMEMBERED_MAX)
         self._written_at: Lru[str, float] = Lru(REMEMBERED_MAX)
@@ -62,10 +65,27 @@ class Facts:
     async def move_tag(
         self, upstream: Upstream, repository: Repository, tag: Tag, record: TagRecord
     ) -> None:
-        """Write what the tag names now."""
+        """Write what the tag names now, unless a later answer is written already.
+
+        A replica that was paused between its question and this must not move the
+        tag back for all.
+        """
         key = keys.tag(upstream.name, repository, tag)
+        self._known.put(key, record)
         self._written_at.put(key, record.checked_at)
-        await self._put(key, record, encode_tag(record))
+        try:
+            for _ in range(_MOVE_TRIES):
+                stored = await self._records.latest(key)
+                later = None if stored is None else decode_tag(stored.value, upstream.url)
+                now = self._clock()
+                # (One from the future was written under a wrong clock.)
+                if later is not None and record.checked_at < later.checked_at <= now + _SKEW_S:
+                    self._known.put(key, later)
+                    return
+                if await self._records.put(key, encode_tag(record), expect=stored):
+                    return
+        except StorageUnavailable as error:
+            self._observe(StorageFailed(operation="record write", reason=str(error)))
 
     async def confirm_tag(
         self, upstream: Upstream, repository: Repository, tag: Tag, now: float

@@ -155,6 +155,12 @@ class ManifestCache:
         await self._facts.put_link(upstream, repository, descriptor.digest, link)
         return kept
 
+    async def share(self, upstream: Upstream, repository: Repository, manifest: Manifest) -> None:
+        """Spare other replicas the GET of a manifest that we have just fetched."""
+        if manifest.descriptor.media_type not in SCHEMA1_TYPES:
+            name = _shared_name(upstream, repository, manifest.descriptor.digest)
+            await self._shared.tell(name, _packed(manifest), ttl_s=_SHARED_S)
+
     async def aclose(self) -> None:
         """Stop fetching."""
         await self._flights.aclose()
@@ -193,9 +199,9 @@ class ManifestCache:
             if manifest.descriptor.media_type in SCHEMA1_TYPES:
                 unverifiable.append(manifest)
                 return None
-            return manifest.descriptor.media_type.encode() + b"\n" + manifest.body
+            return _packed(manifest)
 
-        name = f"manifest/{upstream.name}/{repository}/{digest}"
+        name = _shared_name(upstream, repository, digest)
         outcome = await self._shared.once(name, work, ttl_s=_SHARED_S)
         if outcome is None:
             return unverifiable[0] if unverifiable else None
@@ -213,6 +219,14 @@ class ManifestCache:
             return  # Served as it is; only the hints are lost.
         for blob in needed.blobs:
             self._size_hints.put(blob.digest, blob.size)
+
+
+def _shared_name(upstream: Upstream, repository: Repository, digest: Digest) -> str:
+    return f"manifest/{upstream.name}/{repository}/{digest}"
+
+
+def _packed(manifest: Manifest) -> bytes:
+    return manifest.descriptor.media_type.encode() + b"\n" + manifest.body
 
 
 def down(upstream: Upstream) -> bool:

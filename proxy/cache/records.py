@@ -69,8 +69,8 @@ def encode_tag(record: TagRecord) -> bytes:
     return _encode(
         record.extra,
         url=record.url,
-        current=_descriptor_out(record.current),
-        previous=None if record.previous is None else _descriptor_out(record.previous),
+        current=descriptor_out(record.current),
+        previous=None if record.previous is None else descriptor_out(record.previous),
         fetched_at=record.fetched_at,
         checked_at=record.checked_at,
     )
@@ -81,8 +81,8 @@ def decode_tag(value: bytes, url: str) -> TagRecord | None:
     document = _decode(value, url)
     if document is None:
         return None
-    current = _descriptor_in(document.pop("current", None))
-    previous = _descriptor_in(document.pop("previous", None))
+    current = descriptor_in(document.pop("current", None))
+    previous = descriptor_in(document.pop("previous", None))
     fetched_at, checked_at = document.pop("fetched_at", 0), document.pop("checked_at", 0)
     if current is None or not isinstance(fetched_at, int | float):
         return None
@@ -164,7 +164,8 @@ def _decode(value: bytes, url: str) -> dict[str, object] | None:
     return document if document.pop("url", None) == url else None
 
 
-def _descriptor_out(descriptor: Descriptor) -> dict[str, object]:
+def descriptor_out(descriptor: Descriptor) -> dict[str, object]:
+    """A descriptor as records spell it."""
     return {
         "media_type": descriptor.media_type,
         "digest": str(descriptor.digest),
@@ -172,7 +173,8 @@ def _descriptor_out(descriptor: Descriptor) -> dict[str, object]:
     }
 
 
-def _descriptor_in(value: object) -> Descriptor | None:
+def descriptor_in(value: object) -> Descriptor | None:
+    """A descriptor from a record, None if it is none."""
     match value:
         case {"media_type": str(media_type), "digest": str(digest), "size": int(size)}:
             try:

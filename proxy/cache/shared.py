@@ -35,7 +35,7 @@ class Shared:
         It is shared for `ttl_s`; None is not shared. Raises what our own `work`
         raises; another's failure is not known, so we try ourselves.
         """
-        if self._alone:
+        if self._alone or ttl_s <= 0:
             return await work()
         key = f"outcome/{name}"
         deadline = asyncio.get_running_loop().time() + _WAIT_S
@@ -48,8 +48,13 @@ class Shared:
                 waited = asyncio.get_running_loop().time() >= deadline
                 if not isinstance(claim, Held) or waited:
                     outcome = await work()
-                    if outcome is not None and len(outcome) <= VALUE_BYTES_MAX:
-                        await self._coordination.put(key, outcome, ttl_s=ttl_s)
+                    if outcome is not None:
+                        await self.tell(name, outcome, ttl_s=ttl_s)
                     return outcome
             await asyncio.sleep(_LOOKS_S[min(looks, len(_LOOKS_S) - 1)])
             looks += 1
+
+    async def tell(self, name: str, outcome: bytes, *, ttl_s: float) -> None:
+        """Share an outcome that came about on the way to another."""
+        if not self._alone and ttl_s > 0 and len(outcome) <= VALUE_BYTES_MAX:
+            await self._coordination.put(f"outcome/{name}", outcome, ttl_s=ttl_s)

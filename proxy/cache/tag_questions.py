@@ -26,6 +26,7 @@ from proxy.cache.freshness import (
 from proxy.cache.manifests import ManifestCache, Served
 from proxy.cache.records import TagRecord
 from proxy.cache.single import SingleFlight
+from proxy.cache.tag_answers import TagAnswers
 from proxy.errors import (
     AccessDenied,
     UnknownManifest,
@@ -48,6 +49,7 @@ class TagQuestions:
         self,
         *,
         manifests: ManifestCache,
+        answers: TagAnswers,
         facts: Facts,
         coordination: Coordination,
         observe: Observe,
@@ -56,6 +58,7 @@ class TagQuestions:
         negative_s: float,
     ) -> None:
         self._manifests = manifests
+        self._answers = answers
         self._facts = facts
         self._coordination = coordination
         self._observe = observe
@@ -129,12 +132,13 @@ class TagQuestions:
         record = await self._facts.tag(upstream, repository, tag)
         answer: Descriptor | AccessDenied | UpstreamUnavailable | None
         found: Descriptor | Manifest | None = None
+        now = self._clock()
         try:
-            found = await upstream.resolve(repository, tag)
+            told = await self._answers.resolve(upstream, repository, tag)
+            found, now = told.found, told.at
             answer = found.descriptor if isinstance(found, Manifest) else found
         except (AccessDenied, UpstreamUnavailable) as error:
             answer = error
-        now = self._clock()
         policy = self._policies[upstream.name]
         limited = isinstance(answer, UpstreamLimited)
         decision = after(record, answer, url=upstream.url, now=now, policy=policy, limited=limited)
@@ -153,22 +157,21 @@ class TagQuestions:
     async def _first(
         self, upstream: Upstream, repository: Repository, tag: Tag, *, body: bool
     ) -> Descriptor | Manifest | None:
-        found: Descriptor | Manifest | None
-        if body:
-            # One round trip: a GET by tag counts no more than HEAD and GET by digest.
-            found = await upstream.get_manifest(repository, tag)
-        else:
-            found = await upstream.resolve(repository, tag)
-            if isinstance(found, Descriptor):
-                held = await self._manifests.held(upstream, repository, found.digest)
-                if held is None:
-                    await noted.note(self._coordination, upstream, repository, tag, found.digest)
-                    return found
-                found = held
+        ask = self._answers.fetch if body else self._answers.resolve
+        told = await ask(upstream, repository, tag)
+        found = told.found
+        if isinstance(found, Descriptor):
+            held = await self._manifests.held(upstream, repository, found.digest)
+            if held is None and not body:
+                await noted.note(self._coordination, upstream, repository, tag, found.digest)
+                return found
+            if held is None:
+                held, _ = await self._manifests.get(upstream, repository, found.digest)
+            found = held
         if found is None:
             return None
         await self._manifests.keep(upstream, repository, found)
-        record = moved(None, found.descriptor, url=upstream.url, now=self._clock())
+        record = moved(None, found.descriptor, url=upstream.url, now=told.at)
         await self._move(upstream, repository, tag, record)
         return found
 

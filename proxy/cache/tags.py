@@ -20,6 +20,8 @@ from proxy.cache.facts import Facts
 from proxy.cache.freshness import Ask, Confirmed, Fail, Fresh, Gone, Move, Policy, Stale, before
 from proxy.cache.manifests import ManifestCache, Served, unfinishable
 from proxy.cache.records import TagRecord
+from proxy.cache.shared import Shared
+from proxy.cache.tag_answers import TagAnswers
 from proxy.cache.tag_questions import Decision, TagQuestions
 from proxy.cache.tag_stale import Reason, StaleTags
 from proxy.errors import AccessDenied, UnknownManifest, UpstreamLimited, UpstreamUnavailable
@@ -39,6 +41,7 @@ class TagCache:
         manifests: ManifestCache,
         facts: Facts,
         exposure: ExposureGuard,
+        shared: Shared,
         coordination: Coordination,
         observe: Observe,
         clock: Clock,
@@ -57,6 +60,7 @@ class TagCache:
         self._stale = StaleTags(manifests=manifests, observe=observe)
         self._questions = TagQuestions(
             manifests=manifests,
+            answers=TagAnswers(shared=shared, manifests=manifests, policies=policies, clock=clock),
             facts=facts,
             coordination=coordination,
             observe=observe,

@@ -43,7 +43,7 @@ class MirroredRecords:
     async def latest(self, key: str) -> Record | None:
         """The durable record; the local copy while the durable store is away."""
         try:
-            record = await self._durable.get(key)
+            record = await self._durable.latest(key)
         except StorageUnavailable:
             return await self._mirrored(key)
         if record is not None:

@@ -28,6 +28,10 @@ class DiskRecords:
         """Raises `StorageUnavailable`."""
         return await asyncio.to_thread(self._get, key)
 
+    async def latest(self, key: str) -> Record | None:
+        """There is no copy: the same as `get`."""
+        return await self.get(key)
+
     async def put(
         self, key: str, value: bytes, *, expect: Record | Literal["any"] | None = "any"
     ) -> bool:

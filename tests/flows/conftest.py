@@ -78,6 +78,14 @@ class Running:
         for blob in image.blobs:
             answer = await self.ask(f"{repository}/blobs/{blob.digest}")
             assert (answer.status, answer.body) == (200, blob.body)
+        await self.settled()
+
+    async def settled(self) -> None:
+        """Until what was fetched is kept: clients have their bytes before that."""
+        assert self.entrepot.status is not None
+        async with asyncio.timeout(DEADLINE_S):
+            while len(self.entrepot.status._cache.flights) > 0:
+                await asyncio.sleep(0.001)
 
     def let_time_pass(self, upstream: str, seconds: float) -> None:
         """For the breaker of an upstream, which then may let a request through again."""

@@ -65,8 +65,7 @@ async def test_a_bad_answer_to_a_revalidation_leaves_the_old_image_served(
 ) -> None:
     proxy = await start(world, upstream)
     assert (await proxy.ask("/v2/lab/app/manifests/v1")).status == 200
-    for blob in IMAGE.blobs:
-        assert (await proxy.ask(f"/v2/lab/app/blobs/{blob.digest}")).status == 200
+    await proxy.pull("/v2/lab/app", IMAGE)
     upstream.add("app", image(1000, seed="newer"), "v1")
     upstream.inject(BAD[what], kind="manifest", method="GET")
     answer = await proxy.ask("/v2/lab/app/manifests/v1")
@@ -116,8 +115,7 @@ async def test_a_tag_that_moves_to_schema_1_moves_no_record(
 ) -> None:
     proxy = await start(world, upstream)
     assert (await proxy.ask("/v2/lab/app/manifests/v1")).status == 200
-    for blob in IMAGE.blobs:
-        assert (await proxy.ask(f"/v2/lab/app/blobs/{blob.digest}")).status == 200
+    await proxy.pull("/v2/lab/app", IMAGE)
     old = upstream.add("app", schema1(), "v1")
     assert (await proxy.ask("/v2/lab/app/manifests/v1")).body == old.manifest.body
     await upstream.stop()

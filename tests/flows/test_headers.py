@@ -143,18 +143,18 @@ async def test_ns_is_echoed_as_the_client_wrote_it_and_only_if_it_did(
 
 
 @pytest.mark.parametrize(
-    ("path", "lines", "status", "code"),
+    ("path", "lines", "expected"),
     [
-        ("/v2/lab/App/manifests/v1", (), 400, "NAME_INVALID"),
-        ("/v2/lab/app/manifests/-v1", (), 400, "TAG_INVALID"),
-        ("/v2/lab/app/blobs/sha256:short", (), 400, "DIGEST_INVALID"),
-        ("/v2/lab/app/tags/list?n=many", (), 400, "PAGINATION_NUMBER_INVALID"),
-        ("/v2/lab/app/manifests/missing", (), 404, "MANIFEST_UNKNOWN"),
-        (f"/v2/lab/app/blobs/sha256:{'0' * 64}", (), 404, "BLOB_UNKNOWN"),
-        ("/v2/app/manifests/v1?ns=elsewhere", (), 404, "NAME_UNKNOWN"),
-        ("/nothing", (), 404, "NAME_UNKNOWN"),
-        ("/v2/lab/app/manifests/v1", ("Range: bytes=999999-",), 416, "UNSUPPORTED"),
-        ("/v2/lab/broken/manifests/v1", (), 503, "UNAVAILABLE"),
+        ("/v2/lab/App/manifests/v1", (), (400, "NAME_INVALID")),
+        ("/v2/lab/app/manifests/-v1", (), (400, "TAG_INVALID")),
+        ("/v2/lab/app/blobs/sha256:short", (), (400, "DIGEST_INVALID")),
+        ("/v2/lab/app/tags/list?n=many", (), (400, "PAGINATION_NUMBER_INVALID")),
+        ("/v2/lab/app/manifests/missing", (), (404, "MANIFEST_UNKNOWN")),
+        (f"/v2/lab/app/blobs/sha256:{'0' * 64}", (), (404, "BLOB_UNKNOWN")),
+        ("/v2/app/manifests/v1?ns=elsewhere", (), (404, "NAME_UNKNOWN")),
+        ("/nothing", (), (404, "NAME_UNKNOWN")),
+        ("/v2/lab/app/manifests/v1", ("Range: bytes=999999-",), (416, "UNSUPPORTED")),
+        ("/v2/lab/broken/manifests/v1", (), (503, "UNAVAILABLE")),
     ],
 )
 async def test_every_error_is_an_oci_envelope_and_has_no_body_for_head(
@@ -162,20 +162,19 @@ async def test_every_error_is_an_oci_envelope_and_has_no_body_for_head(
     upstream: FakeRegistry,
     path: str,
     lines: tuple[str, ...],
-    status: int,
-    code: str,
+    expected: tuple[int, str],
 ) -> None:
     upstream.add("app", image(SMALL), "v1")
     upstream.inject(Fault(status=500), match=lambda s: s.repository == "broken", times=None)
     proxy = await world.start({"lab": upstream})
     answer = await ask(proxy, path, *lines)
-    assert (answer.status, answer.code) == (status, code)
+    assert (answer.status, answer.code) == expected
     assert answer.one("Content-Type") == "application/json"
     assert answer.one("Docker-Distribution-Api-Version") == "registry/2.0"
     assert answer.all("WWW-Authenticate") == answer.all("Retry-After") == []
-    if status != 416:  # A range on HEAD means nothing.
+    if answer.status != 416:  # A range on HEAD means nothing.
         head = await ask(proxy, path, *lines, method="HEAD")
-        assert (head.status, head.body) == (status, b"")
+        assert (head.status, head.body) == (answer.status, b"")
 
 
 async def test_accept_lines_are_joined_and_an_oci_type_they_exclude_is_unknown(

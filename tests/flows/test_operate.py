@@ -107,6 +107,7 @@ async def test_the_status_page_shows_a_flight_and_an_upstream_in_trouble(
         assert await proxy.metric("entrepot_flights_in_progress") == 1
         held.set()
         await asyncio.gather(one.read(), other.read())
+    await proxy.settled()
     upstream.inject(Fault(status=502), times=None)
     for number in range(3):
         await proxy.ask(f"/v2/lab/app/manifests/{number}")

@@ -5,11 +5,11 @@ reads answers by their own framing. Well-behaved clients would mend the request.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
-import json
 
 DEADLINE_S = 20.0
 
@@ -38,7 +38,8 @@ class RawAnswer:
         """The OCI code of an error envelope."""
         envelope: dict[str, Any] = json.loads(self.body)
         (error,) = envelope["errors"]
-        assert isinstance(error["message"], str) and error["message"]
+        assert isinstance(error["message"], str)
+        assert error["message"]
         return str(error["code"])
 
 

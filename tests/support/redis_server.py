@@ -102,6 +102,7 @@ class RedisServer:
     def command(self, *words: Any, **options: Any) -> Any:
         """One command over a connection of its own; its reply."""
         client = redis.Redis(
+            host="127.0.0.1",
             port=self.port,
             password=self._password,
             socket_timeout=5,
