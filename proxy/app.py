@@ -9,38 +9,31 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
+import secrets
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import Self
 
 import structlog
 from aiohttp import web
 
 from proxy import __version__, logs
+from proxy.backing import Backing, check_advertised, open_backing
 from proxy.cache.assembly import Cache, Limits
-from proxy.cache.exposure import Expose
-from proxy.cache.fleet import Fleet
-from proxy.cache.freshness import Policy
-from proxy.config import Settings, UpstreamSettings
-from proxy.coordination.local import LocalCoordination
-from proxy.errors import StartupError, UpstreamUnavailable
-from proxy.oci.routes import RouteTable, UpstreamNames
-from proxy.ports import PUBLIC, Upstream
+from proxy.config import Settings
+from proxy.errors import StartupError
+from proxy.events import PeerServed
 from proxy.status import Status
-from proxy.storage.local import LocalStorage
 from proxy.telemetry import Telemetry
-from proxy.upstream.docker_config import DockerConfig
-from proxy.upstream.identity import credential_source
-from proxy.upstream.registry import RegistryUpstream
-from proxy.upstream.session import UpstreamConfig
+from proxy.upstreams import expose, open_upstreams, policies, routes
 from proxy.web.access import access_log
 from proxy.web.ops import admin_app
+from proxy.web.peers import PeerHandler
 from proxy.web.registry import RegistryHandler
-from proxy.web.server import PullServer, listen
+from proxy.web.server import BACKLOG, PullServer, listen
 from proxy.web.tls import Certificates
 
 # Writers of spools; more would only queue in the disk.
@@ -112,32 +105,26 @@ class Entrepot:
 
     async def _start(self, stack: AsyncExitStack) -> None:
         settings, observe = self.settings, self.telemetry.observe
-        storage = LocalStorage(
-            settings.data_dir,
-            bytes_max=settings.disk_bytes_max,
-            free_bytes_min=settings.disk_free_bytes_min,
-            observe=observe,
-        )
-        await stack.enter_async_context(storage)
-        upstreams = await stack.enter_async_context(_upstreams(settings, self.telemetry))
+        backing = await stack.enter_async_context(open_backing(settings, observe))
+        upstreams = await stack.enter_async_context(open_upstreams(settings, observe))
         disk = stack.enter_context(ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="disk"))
         cache = Cache(
-            local=storage.blobs,
-            records=storage.records,
-            fleet=Fleet(),
-            coordination=LocalCoordination(),
+            local=backing.local.blobs,
+            records=backing.records,
+            fleet=backing.fleet,
+            coordination=backing.coordination,
             disk=disk,
             observe=observe,
             clock=time.time,
-            policies={name: _policy(settings, one) for name, one in settings.upstreams.items()},
-            expose={name: _expose(one) for name, one in settings.upstreams.items()},
+            policies=policies(settings),
+            expose=expose(settings),
             limits=_limits(settings),
         )
         stack.push_async_callback(cache.aclose)
-        self.status = status = Status(cache, storage, upstreams)
+        self.status = status = Status(cache, backing, upstreams)
         self.telemetry.gauges(status.gauges())
         handler = RegistryHandler(
-            routes=_routes(settings),
+            routes=routes(settings),
             upstreams=upstreams,
             tags=cache.tags,
             blobs=cache.blobs,
@@ -150,6 +137,7 @@ class Entrepot:
             dockerd_blob_404=settings.dockerd_blob_404,
         )
         await self._listen_admin(stack, status)
+        await self._listen_peers(stack, backing, cache)
         await self._listen(stack, status, handler)
 
     async def _listen(
@@ -178,6 +166,28 @@ class Entrepot:
             raise StartupError(f"can't listen at {settings.listen}: {error.strerror}") from error
         self.address = _bound(runner)
 
+    async def _listen_peers(self, stack: AsyncExitStack, backing: Backing, cache: Cache) -> None:
+        secret = self.settings.peer_secret
+        if backing.peer_socket is None or secret is None:
+            return
+        identity = secrets.token_hex(8)
+        handler = PeerHandler(
+            secret=secret.get_secret_value().encode(),
+            identity=identity,
+            flights=cache.flights,
+            local=backing.local.blobs,
+            clock=time.time,
+            send_stall_s=self.settings.send_stall_s,
+            sent=lambda count: self.telemetry.observe(PeerServed(count=count)),
+        )
+        server = web.Server(handler, handler_cancellation=True, access_log=None)
+        runner = web.ServerRunner(server, shutdown_timeout=0.1)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.SockSite(runner, backing.peer_socket, backlog=BACKLOG).start()
+        checking = asyncio.create_task(check_advertised(backing, identity))
+        stack.callback(checking.cancel)
+
     async def _listen_admin(self, stack: AsyncExitStack, status: Status) -> None:
         app = admin_app(ready=self._missing, metrics=self.telemetry.render, status=status.document)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -195,60 +205,6 @@ class Entrepot:
         if self._draining:
             return "draining"
         return None if self._pull_site is not None else "starting"
-
-
-@asynccontextmanager
-async def _upstreams(
-    settings: Settings, telemetry: Telemetry
-) -> AsyncIterator[dict[str, Upstream]]:
-    docker_config = None
-    if settings.docker_config_file is not None:
-        try:
-            docker_config = DockerConfig(settings.docker_config_file)
-        except UpstreamUnavailable as error:
-            raise StartupError(str(error)) from error
-    upstreams: dict[str, Upstream] = {}
-    for name, one in settings.upstreams.items():
-        config = UpstreamConfig(
-            name=name,
-            url=one.url,
-            credentials=credential_source(one, docker_config),
-            ca_file=None if one.ca_file is None else str(one.ca_file),
-            insecure=one.insecure,
-            proxy_url=None if one.proxy is None else one.proxy.get_secret_value(),
-            token_realms=one.token_realms,
-            connect_s=one.connect_s,
-            head_s=one.head_s,
-            stall_s=one.stall_s,
-            connections_max=one.connections_max,
-            manifest_bytes_max=settings.manifest_bytes_max,
-        )
-        upstreams[name] = RegistryUpstream(config, observe=telemetry.observe)
-    if PUBLIC in upstreams:
-        raise StartupError(f"an upstream may not be called {PUBLIC!r}: that is a sharing group")
-    try:
-        yield upstreams
-    finally:
-        for upstream in upstreams.values():
-            await upstream.aclose()
-
-
-def _routes(settings: Settings) -> RouteTable:
-    names = [
-        UpstreamNames(name=name, aliases=one.aliases, hosts=one.hosts, library=one.library)
-        for name, one in settings.upstreams.items()
-    ]
-    return RouteTable(names, settings.default_upstream)
-
-
-def _policy(settings: Settings, one: UpstreamSettings) -> Policy:
-    fresh_s = settings.tag_fresh_s if one.tag_fresh_s is None else one.tag_fresh_s
-    stale_s = settings.tag_stale_max_s if one.tag_stale_max_s is None else one.tag_stale_max_s
-    return Policy(fresh_s=fresh_s, stale_max_s=stale_s)
-
-
-def _expose(one: UpstreamSettings) -> Expose:
-    return one.expose if isinstance(one.expose, str) else tuple(one.expose)
 
 
 def _limits(settings: Settings) -> Limits:

@@ -122,6 +122,21 @@ class Evicted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PeerServed:
+    """Blob bytes went to another replica."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BytesRead:
+    """Blob bytes came from the durable store or from another replica."""
+
+    origin: Literal["storage", "peer"]
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BlobUploaded:
     """A verified blob is now in the durable store."""
 
@@ -197,6 +212,8 @@ Event = (
     | FlightEnded
     | FollowerJoined
     | Evicted
+    | PeerServed
+    | BytesRead
     | BlobUploaded
     | ServedStale
     | TagMoved

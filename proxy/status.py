@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping
 from aiohttp import web
 
 from proxy import __version__
+from proxy.backing import Backing
 from proxy.cache.assembly import Cache
 from proxy.cache.flights import Flight
 from proxy.cache.spool import Spool
 from proxy.ports import Upstream
-from proxy.storage.local import LocalStorage
 
 _IDLE_LOOK_S = 0.05
 
@@ -21,18 +21,16 @@ _IDLE_LOOK_S = 0.05
 class Status:
     """Reads; changes nothing."""
 
-    def __init__(
-        self, cache: Cache, storage: LocalStorage, upstreams: Mapping[str, Upstream]
-    ) -> None:
+    def __init__(self, cache: Cache, backing: Backing, upstreams: Mapping[str, Upstream]) -> None:
         self._cache = cache
-        self._storage = storage
+        self._backing = backing
         self._upstreams = upstreams
         self._started_at = time.monotonic()
         self.server: web.Server | None = None
 
     def gauges(self) -> dict[str, tuple[str, Callable[[], float]]]:
         """Name -> (help, function), for the metrics."""
-        room = self._storage.blobs.room
+        room = self._backing.local.blobs.room
         return {
             "entrepot_flights_in_progress": ("Fills in progress.", self._flight_count),
             "entrepot_followers": ("Readers of fills in progress.", self._follower_count),
@@ -42,6 +40,10 @@ class Status:
                 "Disk set aside for fills in progress.",
                 lambda: room.reserved,
             ),
+            "entrepot_pending_uploads": (
+                "Blobs that wait to be stored in S3.",
+                lambda: 0 if self._backing.uploads is None else len(self._backing.uploads),
+            ),
             "entrepot_memory_bytes": (
                 "Bytes of small objects in memory.",
                 lambda: self._cache.memory.weight,
@@ -50,7 +52,7 @@ class Status:
 
     def document(self) -> dict[str, object]:
         """The status page."""
-        room = self._storage.blobs.room
+        room = self._backing.local.blobs.room
         return {
             "version": __version__,
             "uptime_s": round(time.monotonic() - self._started_at, 1),

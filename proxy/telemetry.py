@@ -150,6 +150,15 @@ class Telemetry:
         self._evicted_bytes = Counter(
             "entrepot_evicted_bytes", "Bytes removed to make room.", registry=registry
         )
+        self._peer_served = Counter(
+            "entrepot_peer_served_bytes", "Blob bytes sent to other replicas.", registry=registry
+        )
+        self._read = Counter(
+            "entrepot_read_bytes",
+            "Blob bytes that came from S3 (storage) or from another replica (peer).",
+            ("origin",),
+            registry=registry,
+        )
         self._uploaded = Counter(
             "entrepot_uploaded_bytes", "Bytes stored in S3.", registry=registry
         )
@@ -229,6 +238,10 @@ class Telemetry:
                 self._evicted_bytes.inc(event.size)
             case events.BlobUploaded():
                 self._uploaded.inc(event.size)
+            case events.PeerServed():
+                self._peer_served.inc(event.count)
+            case events.BytesRead():
+                self._read.labels(event.origin).inc(event.count)
             case events.ServedStale():
                 self._stale.labels(event.upstream, event.reason).inc()
             case events.TagMoved():

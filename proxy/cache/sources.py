@@ -14,7 +14,7 @@ from typing import Self
 
 from proxy.cache.supplies import REFUSALS, Supplies, Supply
 from proxy.errors import BadUpstreamAnswer, StorageUnavailable, TransferBroken, UpstreamUnavailable
-from proxy.events import BytesFetched, FlightResumed
+from proxy.events import BytesFetched, BytesRead, FlightResumed
 from proxy.oci.digest import Digest
 from proxy.ports import Body, Observe
 
@@ -120,8 +120,11 @@ class Reader:
                 self._failures = 0
                 yield piece
         finally:
-            if self.supply.origin == "upstream":
+            origin = self.supply.origin
+            if origin == "upstream":
                 self._observe(BytesFetched(upstream=self.supply.name, kind="blob", count=received))
+            else:
+                self._observe(BytesRead(origin=origin, count=received))
         if end is not None and self.position < end:
             raise TransferBroken(f"the body ended at {self.position} of {end} bytes")
 

@@ -23,13 +23,14 @@ class BlobFiles:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def _path(self, key: BlobKey) -> Path:
+    def path(self, key: BlobKey) -> Path:
+        """Where it is, if it is."""
         return self._root / keys.blob(key)
 
     def open(self, key: BlobKey) -> OpenFile | None:
         """The blob, held once for the caller."""
         try:
-            fd = os.open(self._path(key), os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(self.path(key), os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -51,7 +52,7 @@ class BlobFiles:
     def stat(self, key: BlobKey) -> int | None:
         """Size in bytes."""
         try:
-            return self._path(key).stat().st_size
+            return self.path(key).stat().st_size
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -61,12 +62,12 @@ class BlobFiles:
         """Note a use; raises nothing."""
         # Lost touches only make eviction a little less clever.
         with contextlib.suppress(OSError):
-            path = self._path(key)
+            path = self.path(key)
             os.utime(path, (now, path.stat().st_mtime))
 
     def move(self, key: BlobKey, source: Path) -> int:
         """Make an fsynced file the blob; by how many bytes the store grew."""
-        path = self._path(key)
+        path = self.path(key)
         before = self.stat(key) or 0
         try:
             status = source.stat()
@@ -81,7 +82,7 @@ class BlobFiles:
         """Make verified bytes the blob; by how many bytes the store grew."""
         before = self.stat(key) or 0
         try:
-            files.write_whole(self._path(key), data, temporary=self._root / "tmp")
+            files.write_whole(self.path(key), data, temporary=self._root / "tmp")
         except OSError as error:
             raise files.translate(error, f"keeping {key.digest}") from error
         return len(data) - before
@@ -90,7 +91,7 @@ class BlobFiles:
         """Remove it; by how many bytes the store shrank."""
         size = self.stat(key) or 0
         try:
-            self._path(key).unlink(missing_ok=True)
+            self.path(key).unlink(missing_ok=True)
         except OSError as error:
             raise files.translate(error, f"deleting {key.digest}") from error
         return size

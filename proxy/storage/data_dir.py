@@ -11,7 +11,7 @@ from pathlib import Path
 from proxy.cache import keys
 from proxy.errors import StartupError
 
-_FOLDERS = ("blobs", "repos", "spool", "tmp")
+_FOLDERS = ("blobs", "repos", "spool", "pending", "tmp")
 
 
 class DataDir:

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -43,6 +43,12 @@ class DiskBlobs:
         self.room = Room(root, bytes_max=bytes_max, free_bytes_min=free_bytes_min)
         self._open: Lru[BlobKey, OpenFile] = Lru(_OPEN_MAX, dropped=OpenFile.release)
         self._touched: Lru[BlobKey, float] = Lru(10_000)
+        # What else must stay; called from a thread.
+        self.pinned: Callable[[BlobKey], bool] = lambda _key: False
+
+    def path(self, key: BlobKey) -> Path:
+        """Where a blob's file is, if it is here."""
+        return self._files.path(key)
 
     # --- reading -----------------------------------------------------------------------
 
@@ -175,8 +181,10 @@ class DiskBlobs:
     def _in_use(self, path: str) -> bool:
         """Whether somebody is reading the file (called from a thread; look-up only)."""
         key = _key_of(path)
-        file = None if key is None else self._open.peek(key)
-        return file is not None and file.users > 1
+        if key is None:
+            return False
+        file = self._open.peek(key)
+        return (file is not None and file.users > 1) or self.pinned(key)
 
     def close(self) -> None:
         """Let go of open files."""

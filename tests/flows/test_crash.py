@@ -16,7 +16,14 @@ import pytest
 
 from proxy.cache.journal import EXTENT_BYTES
 from tests.flows.conftest import Answer, Running
-from tests.flows.layers import MIB, add_layer, path_of, pull_layer, until_written
+from tests.flows.layers import (
+    MIB,
+    add_layer,
+    path_of,
+    pull_layer,
+    until_landed,
+    until_written,
+)
 from tests.support.entrepot import Entrepot
 from tests.support.fake_registry import FakeRegistry, Fault
 from tests.support.images import Content, image
@@ -153,6 +160,8 @@ async def test_what_was_pulled_is_served_after_a_kill_without_the_upstream(
     assert (await proxy.ask("/v2/lab/app/manifests/v1")).status == 200
     for blob in blobs:
         await pull_layer(proxy, blob)
+    # Clients have the last byte before it is on the disk for good.
+    await until_landed(proxy)
     await process.crash()
     await upstream.stop()
     await process.up()
@@ -179,7 +188,7 @@ async def test_many_stalled_followers_cost_no_memory(
     upstream: FakeRegistry, process: Process, proxy: Running
 ) -> None:
     blob = add_layer(upstream, SIZE)
-    await pull_layer(proxy, add_layer(upstream, 2 * MIB, "warm-up"))
+    await pull_layer(proxy, add_layer(upstream, 2 * MIB, "warm-up"), "warm-up")
     before = resident_bytes(process)
     async with contextlib.AsyncExitStack() as stack:
         for _ in range(200):
