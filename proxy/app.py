@@ -28,6 +28,7 @@ from proxy.errors import StartupError
 from proxy.events import PeerServed
 from proxy.status import Status
 from proxy.telemetry import Telemetry
+from proxy.upkeep import Upkeep
 from proxy.upstreams import expose, open_upstreams, policies, routes
 from proxy.web.access import access_log
 from proxy.web.ops import admin_app
@@ -136,7 +137,9 @@ class Entrepot:
             relay_429=frozenset(n for n, one in settings.upstreams.items() if one.relay_429),
             dockerd_blob_404=settings.dockerd_blob_404,
         )
-        await self._listen_admin(stack, status)
+        upkeep = Upkeep(settings, backing, upstreams, observe)
+        await stack.enter_async_context(upkeep)
+        await self._listen_admin(stack, status, upkeep)
         await self._listen_peers(stack, backing, cache)
         await self._listen(stack, status, handler)
 
@@ -188,8 +191,20 @@ class Entrepot:
         checking = asyncio.create_task(check_advertised(backing, identity))
         stack.callback(checking.cancel)
 
-    async def _listen_admin(self, stack: AsyncExitStack, status: Status) -> None:
-        app = admin_app(ready=self._missing, metrics=self.telemetry.render, status=status.document)
+    async def _listen_admin(self, stack: AsyncExitStack, status: Status, upkeep: Upkeep) -> None:
+        async def scrub() -> dict[str, object]:
+            return (await upkeep.scrub()).document()
+
+        async def evict(dry_run: bool) -> dict[str, object]:
+            return (await upkeep.expire(dry_run=dry_run)).document()
+
+        app = admin_app(
+            ready=self._missing,
+            metrics=self.telemetry.render,
+            status=status.document,
+            scrub=scrub,
+            evict=evict,
+        )
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

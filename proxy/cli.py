@@ -52,6 +52,11 @@ ConfigOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
+AdminOption = Annotated[
+    str | None, typer.Option(help="The admin listener; else the configured admin_listen.")
+]
+
+
 def main() -> None:
     """The `entrepot` command."""
     app(prog_name="entrepot")
@@ -158,7 +163,7 @@ def healthcheck(
 ) -> None:
     """Ask a running proxy whether it lives; exit code 1 if it does not."""
     if url is None:
-        url = _livez(_load(config, {}).admin_listen)
+        url = _reach(_load(config, {}).admin_listen) + "/livez"
     trouble = _ask(url)
     if as_json:
         typer.echo(json.dumps({"ok": trouble is None, "url": url, "reason": trouble}))
@@ -166,6 +171,42 @@ def healthcheck(
         typer.echo(f"{url}: {trouble or 'ok'}", err=trouble is not None)
     if trouble is not None:
         raise typer.Exit(1)
+
+
+@app.command()
+def scrub(
+    config: ConfigOption = None, admin: AdminOption = None, *, as_json: JsonOption = False
+) -> None:
+    """Have a running proxy read all that it keeps and drop what is damaged."""
+    done = _post(config, admin, "/scrub")
+    if as_json:
+        typer.echo(json.dumps(done))
+        return
+    typer.echo(f"read {done['blobs']} blobs, {done['bytes']} bytes: {done['bad']} bad, removed")
+    if done["unread"]:
+        typer.echo(f"{done['unread']} could not be read now")
+    if done["elsewhere"]:
+        typer.echo("S3 was left out: another replica is scrubbing it")
+
+
+@app.command()
+def evict(
+    config: ConfigOption = None,
+    admin: AdminOption = None,
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Have a running proxy bring S3 within its `bytes_max` and `expire_s` now."""
+    done = _post(config, admin, f"/evict?dry_run={int(dry_run)}")
+    if as_json:
+        typer.echo(json.dumps(done))
+    elif done["elsewhere"]:
+        typer.echo("another replica is at it")
+    else:
+        verb = "would drop" if dry_run else "dropped"
+        typer.echo(f"{verb} {done['dropped']} blobs, {done['dropped_bytes']} bytes")
+        typer.echo(f"{done['kept']} blobs, {done['kept_bytes']} bytes stay")
 
 
 @app.command()
@@ -209,11 +250,33 @@ def _credentialed(settings: Settings) -> dict[str, bool]:
     }
 
 
-def _livez(admin_listen: str) -> str:
-    """The address to reach a listener at, which is not always the one it binds."""
+def _reach(admin_listen: str) -> str:
+    """The URL to reach a listener at, which is not always the address it binds."""
     host, port = host_and_port(admin_listen)
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - undone, not bound
-    return f"http://[{host}]:{port}/livez" if ":" in host else f"http://{host}:{port}/livez"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _post(config: Path | None, admin: str | None, target: str) -> dict[str, Any]:
+    """What a running proxy answers; takes as long as it takes. Exits with 1 if it does not."""
+    import urllib.error  # noqa: PLC0415 - only these commands need them
+    import urllib.request  # noqa: PLC0415
+
+    base = admin or _reach(_load(config, {}).admin_listen)
+    url = base.rstrip("/") + target
+    if not url.startswith(("http://", "https://")):
+        raise typer.BadParameter("must be an http:// or https:// URL", param_hint="--admin")
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    request = urllib.request.Request(url, method="POST", data=b"")  # noqa: S310 - checked above
+    try:
+        with opener.open(request) as answer:
+            return dict(json.load(answer))
+    except urllib.error.HTTPError as error:
+        trouble = error.read().decode(errors="replace").strip() or f"answered {error.code}"
+    except (OSError, ValueError) as error:
+        trouble = str(error)
+    typer.echo(f"{url}: {trouble}", err=True)
+    raise typer.Exit(1)
 
 
 def _ask(url: str) -> str | None:

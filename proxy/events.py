@@ -137,6 +137,14 @@ class BytesRead:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScrubFound:
+    """A stored blob is not what its digest says; it was removed."""
+
+    where: Literal["local", "storage"]
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BlobUploaded:
     """A verified blob is now in the durable store."""
 
@@ -214,6 +222,7 @@ Event = (
     | Evicted
     | PeerServed
     | BytesRead
+    | ScrubFound
     | BlobUploaded
     | ServedStale
     | TagMoved

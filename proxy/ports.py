@@ -179,6 +179,15 @@ class Records(Protocol):
         """Keys under the folder `prefix`, in ASCII order, after the key `after`."""
 
 
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """A stored blob as a listing tells it: size in bytes, time in seconds since the epoch."""
+
+    key: BlobKey
+    size: int
+    stored_at: float
+
+
 class Blobs(Protocol):
     """Verified content, durable. May raise `StorageUnavailable`."""
 
@@ -199,6 +208,9 @@ class Blobs(Protocol):
         """Idempotent."""
 
     def list(self, group: str) -> AsyncIterator[BlobKey]: ...
+
+    def inventory(self, group: str) -> AsyncIterator[StoredBlob]:
+        """All blobs of a group, in no particular order."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -159,6 +159,12 @@ class Telemetry:
             ("origin",),
             registry=registry,
         )
+        self._scrub_found = Counter(
+            "entrepot_scrub_bad_blobs",
+            "Stored blobs that did not match their digest and were removed.",
+            ("where",),
+            registry=registry,
+        )
         self._uploaded = Counter(
             "entrepot_uploaded_bytes", "Bytes stored in S3.", registry=registry
         )
@@ -236,6 +242,8 @@ class Telemetry:
             case events.Evicted():
                 self._evicted.inc(event.count)
                 self._evicted_bytes.inc(event.size)
+            case events.ScrubFound():
+                self._scrub_found.labels(event.where).inc()
             case events.BlobUploaded():
                 self._uploaded.inc(event.size)
             case events.PeerServed():

@@ -72,6 +72,7 @@ class BlobCache:
         self._header_budget_s = header_budget_s
         self._memory_object_bytes_max = memory_object_bytes_max
         self._fleet = fleet
+        self._coordination = coordination
         self._passthrough = Passthrough(fleet, coordination, observe)
         self._vouching = Vouching(facts, coordination, negative_s=negative_s)
 
@@ -93,6 +94,7 @@ class BlobCache:
                 if content is None:
                     content = await self._bring(key, source, start, ends)
             if content is not None:
+                self._coordination.touch(key)
                 return content
         raise BadUpstreamAnswer(f"{upstream.name} keeps sending other bytes than {digest}")
 
@@ -172,6 +174,11 @@ class BlobCache:
         if data is None:
             return File(file, "hit")
         file.release()
+        if not key.digest.matches(data):
+            # It would be served from memory many times over, so it is worth a look.
+            self._observe(StorageFailed(operation="blob read", reason="wrong bytes on the disk"))
+            await self._local.delete(key)
+            return None
         self._memory.put(key, data)
         return Bytes(data, "hit")
 

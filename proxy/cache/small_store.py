@@ -61,10 +61,15 @@ class SmallStore:
 
     async def _from_disk(self, key: BlobKey) -> bytes | None:
         try:
-            return await self._local.read(key, self._size_max)
+            data = await self._local.read(key, self._size_max)
+            if data is None or key.digest.matches(data):
+                return data
+            await self._local.delete(key)
+            reason = "wrong bytes on the disk"
         except StorageUnavailable as error:
-            self._observe(StorageFailed(operation="blob read", reason=str(error)))
-            return None
+            reason = str(error)
+        self._observe(StorageFailed(operation="blob read", reason=reason))
+        return None
 
     async def _to_disk(self, key: BlobKey, data: bytes) -> bool:
         try:

@@ -21,7 +21,7 @@ from proxy.cache.lru import Lru
 from proxy.errors import InvalidDigest, NoSpace, TransferBroken
 from proxy.events import Evicted
 from proxy.oci.digest import Digest
-from proxy.ports import BlobKey, Body, Observe
+from proxy.ports import BlobKey, Body, Observe, StoredBlob
 from proxy.storage import files
 from proxy.storage.blob_files import BlobFiles
 from proxy.storage.room import Room
@@ -111,6 +111,14 @@ class DiskBlobs:
                 with contextlib.suppress(InvalidDigest):
                     yield BlobKey(group, Digest.parse(f"{folder.parent.name}:{name}"))
 
+    async def inventory(self, group: str) -> AsyncIterator[StoredBlob]:
+        """See `ports.Blobs`; a folder at a time."""
+        for folder in await asyncio.to_thread(self.room.folders, group):
+            for name, size, stored_at in await asyncio.to_thread(_details, folder):
+                with contextlib.suppress(InvalidDigest):
+                    key = BlobKey(group, Digest.parse(f"{folder.parent.name}:{name}"))
+                    yield StoredBlob(key, size, stored_at)
+
     def touch(self, key: BlobKey) -> None:
         """Note a use; written to the file about once a minute."""
         now = time.time()
@@ -148,7 +156,7 @@ class DiskBlobs:
         """See `LocalBlobs`. Raises `NoSpace`, `StorageUnavailable`."""
         try:
             lacking = self.room.lacking(size - left)
-            if lacking > 0 and not self.room.hopeless(size):
+            if lacking > 0 and not self.room.hopeless(lacking):
                 await self._evict(lacking)
                 lacking = self.room.lacking(size - left)
         except OSError as error:
@@ -208,6 +216,16 @@ async def _chunks(file: OpenFile, start: int, end: int) -> AsyncIterator[bytes]:
             raise TransferBroken("a stored blob is shorter than it was")
         start += len(data)
         yield data
+
+
+def _details(folder: Path) -> list[tuple[str, int, float]]:
+    found: list[tuple[str, int, float]] = []
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                stat = entry.stat()
+                found.append((entry.name, stat.st_size, stat.st_mtime))
+    return found
 
 
 def _names(folder: Path) -> list[str]:

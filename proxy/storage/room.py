@@ -57,9 +57,9 @@ class Room:
             lacking = max(lacking, taken + size - self._bytes_max)
         return lacking
 
-    def hopeless(self, size: int) -> bool:
-        """Whether even an empty store could not hold `size` bytes."""
-        return self._bytes_max is not None and size + self.reserved > self._bytes_max
+    def hopeless(self, lacking: int) -> bool:
+        """Whether dropping all that is kept would not make up for it: then nothing goes."""
+        return lacking > self.used + self.left
 
     def reserve(self, size: int, *, left: int) -> None:
         """Set aside (or, negative, give back); `left` of it is an abandoned spool's."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
+
+from proxy.errors import StorageUnavailable
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -15,8 +17,10 @@ def admin_app(
     ready: Callable[[], str | None],
     metrics: Callable[[], bytes],
     status: Callable[[], dict[str, object]],
+    scrub: Callable[[], Awaitable[dict[str, object]]],
+    evict: Callable[[bool], Awaitable[dict[str, object]]],
 ) -> web.Application:
-    """`/livez`, `/readyz`, `/metrics`, `/status`.
+    """`/livez`, `/readyz`, `/metrics`, `/status`; POST `/scrub`, `/evict?dry_run=1`.
 
     `ready` tells what is missing, None when nothing is.
     """
@@ -34,8 +38,16 @@ def admin_app(
         return web.Response(body=metrics(), headers={"Content-Type": _TEXT})
 
     async def status_page(_request: web.Request) -> web.Response:
-        body = json.dumps(status(), indent=2).encode()
-        return web.Response(body=body, content_type="application/json")
+        return _json(status())
+
+    async def scrub_page(_request: web.Request) -> web.Response:
+        return _json(await scrub())
+
+    async def evict_page(request: web.Request) -> web.Response:
+        try:
+            return _json(await evict(request.query.get("dry_run", "") not in {"", "0"}))
+        except StorageUnavailable as error:
+            return web.Response(status=503, text=f"{error}\n")
 
     app = web.Application()
     app.add_routes(
@@ -44,6 +56,13 @@ def admin_app(
             web.get("/readyz", readyz),
             web.get("/metrics", metrics_page),
             web.get("/status", status_page),
+            web.post("/scrub", scrub_page),
+            web.post("/evict", evict_page),
         ]
     )
     return app
+
+
+def _json(document: dict[str, object]) -> web.Response:
+    body = json.dumps(document, indent=2).encode()
+    return web.Response(body=body, content_type="application/json")

@@ -22,6 +22,16 @@ async def listed(client: S3Client, prefix: str, *, after: str = "") -> AsyncIter
             yield client.bare(entry["Key"])
 
 
+async def entries(client: S3Client, prefix: str) -> AsyncIterator[tuple[str, int, float]]:
+    """Key, size in bytes and time of writing (seconds since the epoch), in the
+    store's order. Raises `StorageUnavailable`.
+    """
+    async for page in _pages(client, Prefix=client.full(prefix)):
+        for entry in page.get("Contents", ()):
+            written_at = entry["LastModified"].timestamp()
+            yield client.bare(entry["Key"]), int(entry["Size"]), written_at
+
+
 async def walked(client: S3Client, prefix: str, *, after: str = "") -> AsyncIterator[str]:
     """The same in the order of bytes whatever the store's, one folder at a time.
 

@@ -1,0 +1,106 @@
+"""What goes on beside serving: expiry of the durable store, scrubs, trimming the mirror.
+
+Nothing here may end the process or delay a request; what fails is logged and
+tried again at its next turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable
+from typing import Self
+
+import structlog
+
+from proxy.backing import Backing
+from proxy.cache.expiry import Expiry, Round
+from proxy.cache.scrub import Scrub, Scrubbed
+from proxy.config import Settings
+from proxy.errors import EntrepotError, StorageUnavailable
+from proxy.ports import PUBLIC, Observe, Upstream
+from proxy.storage.mirror import trim_blocking
+
+_EXPIRY_EVERY_S = 600.0
+_TRIM_EVERY_S = 3600.0
+
+log = structlog.get_logger("entrepot")
+
+
+class Upkeep:
+    """Owns the background tasks; `async with` starts and stops them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        backing: Backing,
+        upstreams: dict[str, Upstream],
+        observe: Observe,
+    ) -> None:
+        self._settings = settings
+        groups = [PUBLIC, *(name for name, one in upstreams.items() if one.credentialed)]
+        self._scrub = Scrub(
+            backing.local.blobs,
+            backing.fleet,
+            groups=groups,
+            coordination=backing.coordination,
+            observe=observe,
+        )
+        s3 = settings.storage.s3
+        self._expiry: Expiry | None = None
+        if s3 is not None and backing.fleet.durable is not None:
+            self._expiry = Expiry(
+                backing.fleet.durable,
+                groups=groups,
+                bytes_max=s3.bytes_max,
+                expire_s=s3.expire_s,
+                coordination=backing.coordination,
+                observe=observe,
+                clock=time.time,
+            )
+        self._bounded = s3 is not None and (s3.bytes_max is not None or s3.expire_s is not None)
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        if self._expiry is not None:
+            self._every(_TRIM_EVERY_S, self._trim)
+        if self._bounded:
+            self._every(_EXPIRY_EVERY_S, self.expire)
+        if self._settings.scrub_every_s is not None:
+            self._every(self._settings.scrub_every_s, self.scrub)
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def expire(self, *, dry_run: bool = False) -> Round:
+        """One round over the durable store. Raises `StorageUnavailable`."""
+        if self._expiry is None:
+            raise StorageUnavailable("there is no S3 store; the local disk keeps its own bounds")
+        done = await self._expiry.round(dry_run=dry_run)
+        log.info("expiry", **done.document())
+        return done
+
+    async def scrub(self) -> Scrubbed:
+        """Read everything that is kept."""
+        done = await self._scrub.run()
+        log.info("scrub", **done.document())
+        return done
+
+    async def _trim(self) -> None:
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(trim_blocking, self._settings.data_dir)
+
+    def _every(self, interval_s: float, work: Callable[[], Awaitable[object]]) -> None:
+        async def repeat() -> None:
+            while True:
+                await asyncio.sleep(interval_s)
+                try:
+                    await work()
+                except EntrepotError as error:
+                    log.warning("upkeep failed", reason=str(error))
+
+        self._tasks.append(asyncio.create_task(repeat()))
