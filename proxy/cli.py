@@ -31,8 +31,6 @@ from proxy.config import (
 )
 from proxy.errors import StartupError, UpstreamUnavailable
 
-HEALTH_TIMEOUT_S = 3.0
-
 app = typer.Typer(
     help="A pull-through caching registry proxy.",
     no_args_is_help=True,
@@ -164,7 +162,9 @@ def healthcheck(
     """Ask a running proxy whether it lives; exit code 1 if it does not."""
     if url is None:
         url = _reach(_load(config, {}).admin_listen) + "/livez"
-    trouble = _ask(url)
+    from proxy.admin_client import trouble_at  # noqa: PLC0415 - only this command needs it
+
+    trouble = trouble_at(url)
     if as_json:
         typer.echo(json.dumps({"ok": trouble is None, "url": url, "reason": trouble}))
     else:
@@ -258,45 +258,11 @@ def _reach(admin_listen: str) -> str:
 
 
 def _post(config: Path | None, admin: str | None, target: str) -> dict[str, Any]:
-    """What a running proxy answers; takes as long as it takes. Exits with 1 if it does not."""
-    import urllib.error  # noqa: PLC0415 - only these commands need them
-    import urllib.request  # noqa: PLC0415
+    from proxy.admin_client import Refused, post  # noqa: PLC0415 - only these commands need it
 
-    base = admin or _reach(_load(config, {}).admin_listen)
-    url = base.rstrip("/") + target
-    if not url.startswith(("http://", "https://")):
-        raise typer.BadParameter("must be an http:// or https:// URL", param_hint="--admin")
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    request = urllib.request.Request(url, method="POST", data=b"")  # noqa: S310 - checked above
+    url = (admin or _reach(_load(config, {}).admin_listen)).rstrip("/") + target
     try:
-        with opener.open(request) as answer:
-            return dict(json.load(answer))
-    except urllib.error.HTTPError as error:
-        trouble = error.read().decode(errors="replace").strip() or f"answered {error.code}"
-    except (OSError, ValueError) as error:
-        trouble = str(error)
-    typer.echo(f"{url}: {trouble}", err=True)
-    raise typer.Exit(1)
-
-
-def _ask(url: str) -> str | None:
-    """None if `url` answers 200, else what is wrong."""
-    import http.client  # noqa: PLC0415 - only this command needs them
-    import urllib.error  # noqa: PLC0415
-    import urllib.request  # noqa: PLC0415
-
-    if not url.startswith(("http://", "https://")):
-        return "must be an http:// or https:// URL"
-    # Never through the proxy that the environment may name: this is our own port.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    try:
-        with opener.open(url, timeout=HEALTH_TIMEOUT_S) as answer:
-            status: int = answer.status
-    except urllib.error.HTTPError as error:
-        error.close()
-        return f"answered {error.code}"
-    except urllib.error.URLError as error:
-        return str(error.reason)
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        return str(error) or type(error).__name__
-    return None if status == 200 else f"answered {status}"
+        return post(url)
+    except Refused as refused:
+        typer.echo(f"{url}: {refused}", err=True)
+        raise typer.Exit(1) from refused

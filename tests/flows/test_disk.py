@@ -274,7 +274,7 @@ async def test_readers_of_a_cut_connection_leave_no_descriptor_behind(
         await pull_layer(proxy, blob)
     await until_landed(proxy)
     assert proxy.entrepot.status is not None
-    storage = proxy.entrepot.status._storage
+    storage = proxy.entrepot.status._backing.local
     storage.blobs.close()  # So that each request below has to open its file.
     before = len(os.listdir("/proc/self/fd"))
     for blob in blobs * 3:

@@ -1,0 +1,55 @@
+"""Asking the admin listener of a running proxy, with the standard library only."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import urllib.error
+import urllib.request
+from typing import Any
+
+HEALTH_TIMEOUT_S = 3.0
+_NO_URL = "must be an http:// or https:// URL"
+_SCHEMES = ("http://", "https://")
+
+
+class Refused(Exception):
+    """It did not do what it was asked; the message says why."""
+
+
+def trouble_at(url: str) -> str | None:
+    """None if `url` answers 200, else what is wrong."""
+    if not url.startswith(_SCHEMES):
+        return _NO_URL
+    try:
+        with _opener().open(url, timeout=HEALTH_TIMEOUT_S) as answer:
+            status: int = answer.status
+    except urllib.error.HTTPError as error:
+        error.close()
+        return f"answered {error.code}"
+    except urllib.error.URLError as error:
+        return str(error.reason)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return str(error) or type(error).__name__
+    return None if status == 200 else f"answered {status}"
+
+
+def post(url: str) -> dict[str, Any]:
+    """The JSON that `url` answers; takes as long as the work takes. Raises `Refused`."""
+    if not url.startswith(_SCHEMES):
+        raise Refused(_NO_URL)
+    request = urllib.request.Request(url, method="POST", data=b"")  # noqa: S310 - checked above
+    try:
+        with _opener().open(request) as answer:
+            return dict(json.load(answer))
+    except urllib.error.HTTPError as error:
+        with error:
+            said = error.read().decode(errors="replace").strip()
+        raise Refused(said or f"answered {error.code}") from error
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise Refused(str(error) or type(error).__name__) from error
+
+
+def _opener() -> urllib.request.OpenerDirector:
+    # Never through the proxy that the environment may name: this is our own port.
+    return urllib.request.build_opener(urllib.request.ProxyHandler({}))
