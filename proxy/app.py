@@ -33,6 +33,7 @@ from proxy.upstreams import expose, open_upstreams, policies, routes
 from proxy.web.access import access_log
 from proxy.web.ops import admin_app
 from proxy.web.peers import PeerHandler
+from proxy.web.redirect import Redirector
 from proxy.web.registry import RegistryHandler
 from proxy.web.server import BACKLOG, PullServer, listen
 from proxy.web.tls import Certificates
@@ -107,12 +108,15 @@ class Entrepot:
     async def _start(self, stack: AsyncExitStack) -> None:
         settings, observe = self.settings, self.telemetry.observe
         backing = await stack.enter_async_context(open_backing(settings, observe))
-        upstreams = await stack.enter_async_context(open_upstreams(settings, observe))
+        upstreams = await stack.enter_async_context(
+            open_upstreams(settings, observe, backing.shared)
+        )
         disk = stack.enter_context(ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="disk"))
         cache = Cache(
             local=backing.local.blobs,
             records=backing.records,
             fleet=backing.fleet,
+            shared=backing.shared,
             coordination=backing.coordination,
             disk=disk,
             observe=observe,
@@ -136,6 +140,7 @@ class Entrepot:
             send_stall_s=settings.send_stall_s,
             relay_429=frozenset(n for n, one in settings.upstreams.items() if one.relay_429),
             dockerd_blob_404=settings.dockerd_blob_404,
+            redirector=_redirector(settings, backing, cache),
         )
         upkeep = Upkeep(settings, backing, upstreams, observe)
         await stack.enter_async_context(upkeep)
@@ -164,7 +169,9 @@ class Entrepot:
         stack.push_async_callback(runner.cleanup)
         tls = None if certificates is None else certificates.context
         try:
-            self._pull_site = await listen(runner, settings.listen, tls=tls)
+            self._pull_site = await listen(
+                runner, settings.listen, tls=tls, reuse_port=settings.reuse_port
+            )
         except OSError as error:
             raise StartupError(f"can't listen at {settings.listen}: {error.strerror}") from error
         self.address = _bound(runner)
@@ -233,6 +240,13 @@ def _limits(settings: Settings) -> Limits:
         negative_s=settings.negative_s,
         expose_recheck_s=settings.expose_recheck_s,
     )
+
+
+def _redirector(settings: Settings, backing: Backing, cache: Cache) -> Redirector | None:
+    s3 = settings.storage.s3
+    if s3 is None or backing.presigned is None:
+        return None
+    return Redirector(cache.blobs, backing.presigned, bytes_min=s3.redirect_bytes_min)
 
 
 def _certificates(settings: Settings) -> Certificates | None:

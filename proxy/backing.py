@@ -8,7 +8,7 @@ short-lived answers are shared. With a peer listener: fills are followed live.
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -16,10 +16,11 @@ from urllib.parse import urlsplit
 import structlog
 
 from proxy.cache.fleet import Fleet
+from proxy.cache.shared import Shared
 from proxy.config import Settings, host_and_port
 from proxy.coordination.local import LocalCoordination
 from proxy.errors import StartupError, StorageUnavailable
-from proxy.ports import Coordination, Observe, Records
+from proxy.ports import BlobKey, Coordination, Observe, Records
 from proxy.storage.local import LocalStorage
 from proxy.storage.mirror import MirroredRecords
 from proxy.storage.uploads import Uploads
@@ -36,10 +37,12 @@ class Backing:
     records: Records
     coordination: Coordination
     fleet: Fleet
+    shared: Shared
     peers: HttpPeers | None = None
     peer_socket: socket.socket | None = None
     advertise_url: str = ""
     uploads: Uploads | None = None
+    presigned: Callable[[BlobKey], Awaitable[str]] | None = None
 
 
 @asynccontextmanager
@@ -53,14 +56,18 @@ async def open_backing(settings: Settings, observe: Observe) -> AsyncIterator[Ba
             observe=observe,
         )
         await stack.enter_async_context(local)
-        backing = Backing(local, local.records, LocalCoordination(), Fleet())
+        coordination = LocalCoordination()
+        shared = Shared(coordination, alone=True)
+        backing = Backing(local, local.records, coordination, Fleet(), shared)
         await _open_peers(settings, backing, stack)
         if settings.redis is not None:
             backing.coordination = await _redis(settings, backing.advertise_url, observe, stack)
+        together = settings.redis is not None
+        backing.shared = Shared(backing.coordination, alone=not together)
         if settings.storage.s3 is not None:
             await _open_s3(settings, backing, observe, stack)
         else:
-            backing.fleet = Fleet(peers=backing.peers)
+            backing.fleet = Fleet(peers=backing.peers, together=together)
         yield backing
 
 
@@ -163,7 +170,14 @@ async def _open_s3(
     blobs.pinned = uploads.__contains__
     backing.uploads = uploads
     backing.records = MirroredRecords(s3.records, backing.local.records, observe)
-    backing.fleet = Fleet(durable=s3.blobs, uploader=uploads, peers=backing.peers)
+    backing.fleet = Fleet(
+        durable=s3.blobs,
+        uploader=uploads,
+        peers=backing.peers,
+        together=settings.redis is not None,
+    )
+    if settings.storage.s3.redirect:
+        backing.presigned = s3.presigner.presigned
 
 
 async def check_advertised(backing: Backing, identity: str) -> None:

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 from proxy.cache.exposure import Expose
 from proxy.cache.freshness import Policy
+from proxy.cache.shared import Shared
 from proxy.config import Settings, UpstreamSettings
 from proxy.errors import StartupError, UpstreamUnavailable
 from proxy.oci.routes import RouteTable, UpstreamNames
@@ -21,7 +22,7 @@ from proxy.upstream.session import UpstreamConfig
 
 @asynccontextmanager
 async def open_upstreams(
-    settings: Settings, observe: Observe
+    settings: Settings, observe: Observe, shared: Shared
 ) -> AsyncIterator[dict[str, Upstream]]:
     """Clients of all configured upstreams, by name; none of them dials yet.
 
@@ -49,7 +50,7 @@ async def open_upstreams(
             connections_max=one.connections_max,
             manifest_bytes_max=settings.manifest_bytes_max,
         )
-        upstreams[name] = RegistryUpstream(config, observe=observe)
+        upstreams[name] = RegistryUpstream(config, observe=observe, shared=shared)
     try:
         yield upstreams
     finally:

@@ -49,6 +49,7 @@ class Cache:
         local: LocalBlobs,
         records: Records,
         fleet: Fleet,
+        shared: Shared,
         coordination: Coordination,
         disk: Executor,
         observe: Observe,
@@ -88,7 +89,6 @@ class Cache:
             memory_object_bytes_max=limits.memory_object_bytes_max,
             negative_s=limits.negative_s,
         )
-        shared = Shared(coordination, alone=fleet.alone)
         store = SmallStore(
             local=local,
             memory=self.memory,

@@ -113,6 +113,26 @@ class BlobCache:
             raise UpstreamUnavailable(f"{upstream.name} does not say how long {digest} is")
         return size
 
+    async def in_store(
+        self, upstream: Upstream, repository: Repository, digest: Digest
+    ) -> tuple[BlobKey, int] | None:
+        """Where the durable store has it whole, and its size; None if it has not.
+
+        Raises what forbids to show it: `AccessDenied`, `UnknownBlob`.
+        """
+        if self._fleet.durable is None:
+            return None
+        await self._exposure.check(upstream, repository, "blobs", str(digest))
+        key = BlobKey(group_of(upstream), digest)
+        try:
+            size = await self._fleet.durable.stat(key)
+        except StorageUnavailable:
+            return None
+        if size is None:
+            return None
+        await self._vouching.vouch(Source(upstream, repository), digest)
+        return key, size
+
     async def held(self, upstream: Upstream, repository: Repository, digest: Digest) -> bool:
         """Whether it can be served with the upstream gone."""
         key = BlobKey(group_of(upstream), digest)

@@ -82,7 +82,7 @@ class Filler:
         supplies = FleetSupplies(
             flight.key, upstreams, fleet=self._fleet, coordination=self._coordination
         )
-        beat = None if self._fleet.alone else asyncio.create_task(_beat(flight, supplies))
+        beat = asyncio.create_task(_beat(flight, supplies)) if self._fleet.together else None
         try:
             if await self._fill(flight, supplies):
                 flight.end()

@@ -58,16 +58,15 @@ class Uploader(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """What a replica shares with others; all None on a machine alone."""
+    """What a replica shares with others; nothing on a machine alone.
+
+    `together`: replicas coordinate, so claims and outcomes are worth sharing.
+    """
 
     durable: Blobs | None = None
     uploader: Uploader | None = None
     peers: Peers | None = None
-
-    @property
-    def alone(self) -> bool:
-        """Whether there is nobody to share with."""
-        return self.durable is None and self.peers is None
+    together: bool = False
 
 
 class StorageSupply:

@@ -28,6 +28,7 @@ from proxy.ports import Observe
 
 T = TypeVar("T")
 _REASON_MAX: Final = 200
+_CANCEL_AGAIN_S: Final = 0.05
 
 log = structlog.get_logger("entrepot")
 
@@ -114,16 +115,11 @@ class Link:
     async def aclose(self) -> None:
         """Let commands end, within their limit; then close all connections."""
         if self._recovery is not None:
-            self._recovery.cancel()
-            await asyncio.wait({self._recovery})
+            await _ended({self._recovery})
         if self._owned:
             await asyncio.wait(self._owned, timeout=self._timings.operation_s)
         self._state = "closed"
-        cut = list(self._owned)
-        for task in cut:
-            task.cancel()
-        if cut:
-            await asyncio.wait(cut)
+        await _ended(self._owned)
         await self._quietly(self._client.aclose)
 
     def _spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -204,3 +200,12 @@ class Link:
                 await close()
         except Exception as error:  # noqa: BLE001 - a connection that won't close has no one to tell
             log.debug("closing connections to redis failed", reason=str(error)[:_REASON_MAX])
+
+
+async def _ended(tasks: set[asyncio.Task[Any]]) -> None:
+    """Cancel until it helps: inside redis-py's Cluster a cancellation gets lost at times."""
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN_S)

@@ -20,6 +20,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import aiohttp
 from yarl import URL
 
+from proxy.cache.shared import Shared
 from proxy.errors import (
     AccessDenied,
     BadUpstreamAnswer,
@@ -35,6 +36,7 @@ from proxy.upstream.breaker import Breaker, Call
 from proxy.upstream.quota import parse_quota, parse_retry_after
 from proxy.upstream.realms import Origin, redirect_target
 from proxy.upstream.session import Session, UpstreamConfig
+from proxy.upstream.shared_tokens import SharedTokens
 from proxy.upstream.token_request import TokenRequests
 from proxy.upstream.tokens import Tokens
 from proxy.upstream.translate import LIBRARY_ERRORS, naming, no_answer
@@ -56,6 +58,7 @@ class Exchange:
         observe: Observe,
         clock: Clock,
         monotonic: Callable[[], float],
+        shared: Shared | None = None,
     ) -> None:
         self._config = config
         self._breaker = breaker
@@ -66,7 +69,10 @@ class Exchange:
         requests = TokenRequests(
             config, self._session, observe=observe, clock=clock, monotonic=monotonic
         )
-        self._tokens = Tokens(requests.ask, monotonic=monotonic)
+        ask = requests.ask
+        if shared is not None:
+            ask = SharedTokens(config.name, ask, shared=shared, clock=clock).ask
+        self._tokens = Tokens(ask, monotonic=monotonic)
         self._authorizer = Authorizer(config, self._tokens, self._ping)
         self.quota: Quota | None = None
         self._blob_connections = asyncio.Semaphore(config.blob_connections_max)

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Literal
 
+from proxy.cache.shared import Shared
 from proxy.errors import AccessDenied, BadUpstreamAnswer
 from proxy.events import BreakerMoved, BytesFetched
 from proxy.oci.digest import Digest
@@ -46,12 +47,19 @@ class RegistryUpstream:
         observe: Observe,
         clock: Clock = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        shared: Shared | None = None,
     ) -> None:
+        """`shared`: one token serves all replicas."""
         self._config = config
         self._observe = observe
         self._breaker = Breaker(config.name, monotonic, self._moved)
         self._exchange = Exchange(
-            config, breaker=self._breaker, observe=observe, clock=clock, monotonic=monotonic
+            config,
+            breaker=self._breaker,
+            observe=observe,
+            clock=clock,
+            monotonic=monotonic,
+            shared=shared,
         )
         self._listings = Listings(config, self._exchange, observe)
 

@@ -34,6 +34,7 @@ from proxy.oci.routes import (
 from proxy.ports import Observe, Upstream
 from proxy.web.exchange import Exchange
 from proxy.web.problems import Problem, problem
+from proxy.web.redirect import Redirector
 
 _FIRST_RANGE = re.compile(r"bytes=\s*(\d{1,18})?-(\d{1,18})?", re.ASCII)
 _BLOB_MAX_AGE_S = 365 * 86400
@@ -58,6 +59,7 @@ class RegistryHandler:
         send_stall_s: float,
         relay_429: frozenset[str],
         dockerd_blob_404: bool,
+        redirector: Redirector | None = None,
     ) -> None:
         self._routes = routes
         self._upstreams = upstreams
@@ -70,6 +72,7 @@ class RegistryHandler:
         self._send_stall_s = send_stall_s
         self._relay_429 = relay_429
         self._dockerd_blob_404 = dockerd_blob_404
+        self._redirector = redirector
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
@@ -163,6 +166,12 @@ class RegistryHandler:
             async with answer_within(self._header_budget_s, upstream):
                 size = await self._blobs.stat(upstream, route.repository, route.digest)
             return await exchange.send_described(size, headers, etag, outcome="hit")
+        if self._redirector is not None:
+            async with answer_within(self._header_budget_s, upstream):
+                location = await self._redirector.location(exchange.request, route, upstream)
+            if location is not None:
+                exchange.outcome = "hit"
+                return await exchange.send_bytes(307, b"", {"Location": location})
         # Over all its tries, and over the question who may read the repository.
         async with answer_within(self._header_budget_s, upstream):
             content = await self._blobs.open(

@@ -149,12 +149,21 @@ class PullServer(web.Server):
 
 
 async def listen(
-    runner: web.BaseRunner, address: str, *, tls: ssl.SSLContext | None = None
+    runner: web.BaseRunner,
+    address: str,
+    *,
+    tls: ssl.SSLContext | None = None,
+    reuse_port: bool = False,
 ) -> web.TCPSite:
     """Start accepting at `host:port`. Raises OSError."""
     host, _, port = address.rpartition(":")
     site = web.TCPSite(
-        runner, host.strip("[]") or None, int(port), backlog=BACKLOG, ssl_context=tls
+        runner,
+        host.strip("[]") or None,
+        int(port),
+        backlog=BACKLOG,
+        ssl_context=tls,
+        reuse_port=reuse_port or None,
     )
     await site.start()
     return site

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterator
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +13,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+import redis as redis_py
 
 from tests.support.entrepot import Entrepot
 from tests.support.fake_registry import FakeRegistry
+from tests.support.images import Content, Image
 from tests.support.processes import free_port
 from tests.support.redis_server import RedisServer
 from tests.support.seaweed import Seaweed
@@ -22,25 +25,42 @@ from tests.support.seaweed import Seaweed
 REPLICAS = 3
 SECRET = "a secret of the test replicas"
 CLIENT_S = 60.0
+_POLL_S = 0.02
+_TRIES = 12
 
 
 @dataclass(slots=True)
 class Got:
-    """What a client that resumes, as containerd does, ended up with."""
+    """What a client that resumes, as containerd does, ended up with.
 
-    body: bytes
-    resumes: int
-    first_byte_s: float
+    `status` and `error` are of its last try; an `error` is what remained.
+    """
+
+    sha256: str = ""
+    size: int = 0
+    resumes: int = 0
+    first_byte_s: float = -1.0
+    status: int = 0
     error: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
 
-    @property
-    def sha256(self) -> str:
-        return "sha256:" + hashlib.sha256(self.body).hexdigest()
+
+async def eventually(fact: Callable[[], Awaitable[bool]], *, what: str, s: float = 20.0) -> None:
+    """Ask until `fact()` holds; `AssertionError` naming `what` after `s` seconds."""
+    end = asyncio.get_running_loop().time() + s
+    while not await fact():
+        assert asyncio.get_running_loop().time() < end, f"not within {s:g} s: {what}"
+        await asyncio.sleep(_POLL_S)
+
+
+def layer(number: int, image: Image) -> str:
+    """The path at which a client asks for a layer of `image` in the repository `app`."""
+    return f"/v2/lab/app/blobs/{image.layers[number].digest}"
 
 
 @dataclass(slots=True)
 class Cluster:
-    """Replicas and what they share. `settings` are added to each one's."""
+    """Replicas and what they share."""
 
     folder: Path
     upstream: FakeRegistry
@@ -48,6 +68,8 @@ class Cluster:
     s3: Seaweed
     client: aiohttp.ClientSession
     replicas: list[Entrepot] = field(default_factory=list)
+    peers: list[str] = field(default_factory=list)
+    """Where each replica is reached by the others."""
 
     def settings(self, number: int, **more: Any) -> dict[str, Any]:
         return {
@@ -55,68 +77,136 @@ class Cluster:
             "default_upstream": "lab",
             "disk_free_bytes_min": 0,
             "drain_s": 2,
-            "storage": {"s3": self.s3.settings()},
+            "storage": {"s3": self.s3.settings(prefix=self.folder.name)},
             "redis": {"url": self.redis.url},
-            "peer_listen": f"127.0.0.1:{free_port()}",
+            "peer_listen": self.peers[number].removeprefix("http://"),
             "peer_secret": SECRET,
             **more,
         }
 
-    async def start(self, count: int = REPLICAS, **more: Any) -> None:
-        """More replicas, all at once."""
+    async def start(
+        self, count: int = REPLICAS, *, lab: dict[str, Any] | None = None, **more: Any
+    ) -> None:
+        """More replicas, all at once; `lab`: more about the upstream, `more`: settings."""
         first = len(self.replicas)
         for number in range(first, first + count):
-            upstreams = {"lab": {"url": self.upstream.url}}
+            self.peers.append(f"http://127.0.0.1:{free_port()}")
             self.replicas.append(
                 Entrepot(
                     self.folder / f"replica-{number}",
-                    upstreams=upstreams,
+                    upstreams={"lab": {"url": self.upstream.url, **(lab or {})}},
                     **self.settings(number, **more),
                 )
             )
-        started = self.replicas[first:]
-        await asyncio.gather(*(asyncio.to_thread(one.start) for one in started))
+        await self.each(*(one.start for one in self.replicas[first:]))
 
-    async def pull(self, number: int, path: str, *, failover: bool = False) -> Got:
-        """A blob from one replica, resumed with Range after a cut (elsewhere, if
+    async def each(self, *works: Callable[[], object]) -> None:
+        """Blocking work, all at once, while clients go on."""
+        await asyncio.gather(*(asyncio.to_thread(work) for work in works))
+
+    async def pull(
+        self,
+        number: int,
+        path: str,
+        *,
+        failover: bool = False,
+        tries: int = _TRIES,
+        method: str = "GET",
+    ) -> Got:
+        """A body from one replica, resumed with Range after a cut (elsewhere, if
         `failover`: behind one address the next try may land on any replica).
         """
         loop = asyncio.get_running_loop()
-        began = loop.time()
-        got = Got(b"", 0, -1.0)
-        received = bytearray()
-        for attempt in range(8):
+        began, hasher, got = loop.time(), hashlib.sha256(), Got()
+        for attempt in range(tries):
             replica = self.replicas[(number + (attempt if failover else 0)) % len(self.replicas)]
-            headers = {"Range": f"bytes={len(received)}-"} if received else {}
+            headers = {"Range": f"bytes={got.size}-"} if got.size else {}
             try:
-                async with asyncio.timeout(CLIENT_S):
-                    async with self.client.get(replica.url + path, headers=headers) as response:
-                        got.error = "" if response.status in {200, 206} else await response.text()
-                        if got.error:
-                            continue
-                        async for chunk in response.content.iter_any():
-                            if got.first_byte_s < 0:
-                                got.first_byte_s = loop.time() - began
-                            received += chunk
+                async with (
+                    asyncio.timeout(CLIENT_S),
+                    self.client.request(method, replica.url + path, headers=headers) as response,
+                ):
+                    got.status, got.headers = response.status, dict(response.headers)
+                    got.error = "" if response.status in {200, 206} else await response.text()
+                    async for chunk in response.content.iter_any():
+                        if got.first_byte_s < 0:
+                            got.first_byte_s = loop.time() - began
+                        got.size += len(chunk)
+                        hasher.update(chunk)
             except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
                 got.error = repr(error)
-                got.resumes += 1
-                await asyncio.sleep(0.1)
-                continue
-            break
-        got.body = bytes(received)
+            if not got.error:
+                break
+            got.resumes += 1
+            await asyncio.sleep(0.1)
+        got.sha256 = "sha256:" + hasher.hexdigest()
         return got
 
+    def pulls(self, path: str, *numbers: int, failover: bool = False) -> list[asyncio.Task[Got]]:
+        """A client at each of these replicas, at once."""
+        return [
+            asyncio.create_task(self.pull(number, path, failover=failover)) for number in numbers
+        ]
+
     async def metric(self, number: int, name: str) -> float:
-        """The sum over labels of one replica's metric."""
+        """The sum over labels of one replica's metric; `name` may hold the first labels."""
         async with self.client.get(self.replicas[number].admin + "/metrics") as response:
             lines = (await response.text()).splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
 
+    def owner(self, blob: Content) -> int | None:
+        """Who holds the claim on a blob, and so fetches it."""
+        return self.owner_of(f"blob/public/{blob.digest}")
+
+    def owner_of(self, name: str) -> int | None:
+        """Who holds a claim."""
+        try:
+            said = self.redis.command("GET", f"entrepot:lease:{name}")
+        except redis_py.RedisError:
+            return None
+        return None if said is None else self.peers.index(json.loads(said)["owner"])
+
+    async def owned(self, blob: Content) -> int:
+        """Who fetches it, once somebody does."""
+
+        async def some() -> bool:
+            return self.owner(blob) is not None
+
+        await eventually(some, what="a replica claims the blob")
+        owner = self.owner(blob)
+        assert owner is not None
+        return owner
+
+    async def following(self, count: int, *numbers: int) -> None:
+        """Until these replicas have `count` followers in all."""
+
+        async def joined() -> bool:
+            counts = [await self.metric(n, "entrepot_followers ") for n in numbers]
+            return sum(counts) >= count
+
+        await eventually(joined, what=f"{count} clients follow")
+
+    async def stored(self, *numbers: int) -> None:
+        """Until nothing waits to be brought to S3."""
+
+        async def none() -> bool:
+            counts = [
+                await self.metric(n, gauge)
+                for n in numbers or range(len(self.replicas))
+                for gauge in ("entrepot_pending_uploads ", "entrepot_flights_in_progress ")
+            ]
+            return not any(counts)
+
+        await eventually(none, what="all is stored", s=60)
+
+    def fetched(self) -> int:
+        """Blob bytes the upstream has sent."""
+        return self.upstream.bytes_sent(kind="blob", method="GET")
+
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
-    """One S3 server; tests use prefixes of their own where it matters."""
+    """One S3 server for all; each test has its own prefix, and starts what it killed."""
     with Seaweed(tmp_path_factory.mktemp("s3")) as server:
         yield server
 
@@ -145,5 +235,4 @@ async def cluster(
         try:
             yield one
         finally:
-            for replica in one.replicas:
-                await asyncio.to_thread(replica.kill)
+            await one.each(*(replica.kill for replica in one.replicas))

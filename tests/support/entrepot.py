@@ -6,6 +6,8 @@ operator sees: the two listeners, the exit status and the log.
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -97,6 +99,17 @@ class Entrepot:
     def kill(self) -> None:
         """SIGKILL, as a crash or the kernel's out-of-memory killer would."""
         self._process.kill()
+
+    def pause(self) -> None:
+        """It keeps its connections and does nothing, as a frozen machine does."""
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self._process.pid, signal.SIGCONT)
+
+    def terminate(self) -> None:
+        """SIGTERM, without waiting for the end; `stop` waits."""
+        os.kill(self._process.pid, signal.SIGTERM)
 
     def restart(self) -> None:
         self.stop()

@@ -20,6 +20,8 @@ from aiohttp import web
 from proxy.config import S3Settings
 
 BUCKET = "fake"
+DATE = "2026-01-01T00:00:00Z"
+"""When everything in it was written."""
 PAGE = 3
 """Keys in a page of a list."""
 
@@ -162,7 +164,10 @@ class FakeS3:
         after = query.get("continuation-token") or query.get("start-after", "")
         found = sorted(k for k in self.objects if k.startswith(prefix) and k > after)
         page = found[:PAGE]
-        entries = "".join(f"<Contents><Key>{escape(key)}</Key></Contents>" for key in page)
+        entries = "".join(
+            f"<Contents><Key>{escape(key)}</Key><LastModified>{DATE}</LastModified></Contents>"
+            for key in page
+        )
         if len(found) <= PAGE:
             return _xml(f"<R>{entries}<IsTruncated>false</IsTruncated></R>")
         more = f"<NextContinuationToken>{escape(page[-1])}</NextContinuationToken>"

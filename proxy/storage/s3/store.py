@@ -45,12 +45,14 @@ class S3Storage:
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
-        if self._upkeep is not None:
-            self._upkeep.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._upkeep
-        await self.blobs.aclose()
-        await self.client.__aexit__(None, None, None)
+        try:
+            if self._upkeep is not None:
+                self._upkeep.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self._upkeep
+            await self.blobs.aclose()
+        finally:
+            await self.client.__aexit__(None, None, None)
 
     async def check_layout(self) -> None:
         """Leave the layout's version, or compare it.
