@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -41,9 +42,9 @@ class Asked:
 class Fault:
     """What to do to the next request that `when` holds for, instead of or after serving it."""
 
-    when: Callable[[str, str], bool]
+    when: Callable[[str, str, str], bool]
     do: str
-    """`503`, `403`: that status. `reset`: cut before serving; `lose`: cut after
+    """`503`, `500`, `403`: that status; `nobucket`: there is none. `reset`: cut before serving; `lose`: cut after
     serving; `stall`: half the body, then nothing; `cut`: half, then cut;
     `deaf`: never read, never answer.
     """
@@ -60,9 +61,11 @@ class FakeS3:
     uploads: dict[str, dict[int, bytes]] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
-    host: str = ""
+    deaf: asyncio.Event = field(default_factory=asyncio.Event)
+    """A request has come to a `deaf` end."""
+    tls: ssl.SSLContext | None = None
     url: str = ""
-    _runner: web.AppRunner | None = None
+    _runner: web.ServerRunner | None = None
     _leaving: asyncio.Event = field(default_factory=asyncio.Event)
 
     def settings(self, **more: object) -> S3Settings:
@@ -70,9 +73,11 @@ class FakeS3:
         given = {"endpoint": self.url, "bucket": BUCKET, "access_key": "ak", "secret_key": "sk"}
         return S3Settings.model_validate({**given, **more})
 
-    def fail(self, do: str, *, times: int = 1, method: str = "", key: str = "") -> None:
-        """Do that to the next `times` requests with this method and in this key."""
-        fault = Fault(lambda m, k: method in {"", m} and key in k, do)
+    def fail(
+        self, do: str, *, times: int = 1, method: str = "", key: str = "", query: str = ""
+    ) -> None:
+        """Do that to the next `times` requests with this method, in this key and query."""
+        fault = Fault(lambda m, k, q: method in {"", m} and key in k and query in q, do)
         self.faults += [fault] * times
 
     def asked_for(self, method: str) -> list[Asked]:
@@ -82,11 +87,10 @@ class FakeS3:
         server = web.Server(self._serve)
         runner = web.ServerRunner(server, handler_cancellation=True, shutdown_timeout=0.1)
         await runner.setup()
-        self._runner = runner  # type: ignore[assignment]  # both have `cleanup`
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        self._runner = runner
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self.tls).start()
         port = runner.addresses[0][1]
-        self.host = f"127.0.0.1:{port}"
-        self.url = f"http://{self.host}"
+        self.url = f"{'https' if self.tls else 'http'}://127.0.0.1:{port}"
         return self
 
     async def __aexit__(
@@ -101,11 +105,15 @@ class FakeS3:
 
     async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
         key = request.path.removeprefix(f"/{BUCKET}").removeprefix("/")
-        fault = next((one for one in self.faults if one.when(request.method, key)), None)
+        fault = next(
+            (one for one in self.faults if one.when(request.method, key, request.query_string)),
+            None,
+        )
         do = fault.do if fault else ""
         if fault:
             self.faults.remove(fault)
         if do == "deaf":
+            self.deaf.set()
             await self._leaving.wait()
         body = await request.content.read()
         headers = {name.lower(): value for name, value in request.headers.items()}
@@ -114,6 +122,8 @@ class FakeS3:
         if do == "reset":
             request.transport.abort()
             return web.Response()
+        if do == "nobucket":
+            return _error(404, "NoSuchBucket")
         if do.isdecimal():
             code = {"503": "SlowDown", "403": "AccessDenied", "500": "InternalError"}[do]
             return _error(int(do), code)
