@@ -58,7 +58,9 @@ class Cache:
         expose: dict[str, Expose],
         limits: Limits,
     ) -> None:
-        self.memory: Lru[BlobKey, bytes] = Lru(limits.memory_bytes_max, weigh=len)
+        self.memory: Lru[BlobKey, bytes] = Lru(
+            limits.memory_bytes_max, weigh=len, heaviest=limits.memory_object_bytes_max
+        )
         size_hints: Lru[Digest, int] = Lru(_SIZE_HINTS_MAX)
         facts = Facts(records, observe, clock)
         self._exposure = ExposureGuard(
@@ -86,7 +88,7 @@ class Cache:
             coordination=coordination,
             observe=observe,
             header_budget_s=limits.header_budget_s,
-            memory_object_bytes_max=limits.memory_object_bytes_max,
+            memory_object_bytes_max=min(limits.memory_object_bytes_max, limits.memory_bytes_max),
             negative_s=limits.negative_s,
         )
         store = SmallStore(

@@ -186,7 +186,7 @@ class BlobCache:
             return None
         try:
             await self._vouching.vouch(source, key.digest)
-            if file.size <= min(SMALL_BYTES_MAX, self._memory_object_bytes_max):
+            if file.size <= self._memory_object_bytes_max:
                 data = await self._local.read(key, file.size)
         except BaseException:
             file.release()

@@ -21,8 +21,8 @@ byte and never a client that waits for a dead replica.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -32,8 +32,6 @@ from proxy.errors import (
     EntrepotError,
     PeerGone,
     PeerUnreachable,
-    StorageUnavailable,
-    TransferBroken,
     UpstreamUnavailable,
 )
 from proxy.oci.digest import Digest
@@ -44,6 +42,11 @@ _UNREACHABLE_MAX = 2
 _SILENT_MAX = 6
 _EMPTY_MAX = 40
 _EMPTY_DELAY_S = 0.1
+# A claim without an owner is a look of our own process, or of a replica without peers.
+_NAMELESS_MAX = 3
+_NAMELESS_DELAY_S = 0.02
+# A range that starts further ahead of what somebody has than this does not wait for it.
+AHEAD_BYTES_MAX = 8 * 1024 * 1024
 
 
 class Uploader(Protocol):
@@ -79,19 +82,15 @@ class StorageSupply:
         self._blobs = blobs
         self._key = key
 
-    @asynccontextmanager
-    async def open(
+    def open(
         self, digest: Digest, *, start: int, end: int | None
-    ) -> AsyncIterator[Body | None]:
-        """See `Supply`; `digest` is the key's."""
+    ) -> AbstractAsyncContextManager[Body | None]:
+        """See `Supply`; `digest` is the key's. Entering also raises `StorageUnavailable`."""
         if digest != self._key.digest:
             raise ValueError("a supply is of one blob")
-        try:
-            async with self._blobs.open(self._key, start=start, end=end) as body:
-                yield body
-        except StorageUnavailable as error:
-            # What came so far is good; another supply goes on from here.
-            raise TransferBroken(f"the store broke off: {error}") from error
+        # A store that can't be asked counts as one that has nothing: it may not use up
+        # the patience that is meant for the upstream.
+        return self._blobs.open(self._key, start=start, end=end)
 
 
 class PeerSupply:
@@ -100,9 +99,13 @@ class PeerSupply:
     origin: Origin = "peer"
     name = "peer"
 
-    def __init__(self, peers: Peers, held: Held, key: BlobKey) -> None:
+    def __init__(
+        self, peers: Peers, held: Held, key: BlobKey, *, ahead_max: int | None = None
+    ) -> None:
+        """`ahead_max`: see `Peers.open_blob`."""
         self._peers = peers
         self._key = key
+        self._ahead_max = ahead_max
         self.held = held
 
     def open(
@@ -113,7 +116,9 @@ class PeerSupply:
         end: int | None,  # noqa: ARG002 - a fill reads to the end
     ) -> AbstractAsyncContextManager[Body | None]:
         """See `Supply`."""
-        return self._peers.open_blob(self.held.owner, self._key, start=start)
+        return self._peers.open_blob(
+            self.held.owner, self._key, start=start, ahead_max=self._ahead_max
+        )
 
 
 class FleetSupplies:
@@ -129,10 +134,11 @@ class FleetSupplies:
         *,
         fleet: Fleet,
         coordination: Coordination,
-        alone: bool = False,
+        claims: bool = True,
     ) -> None:
-        """`alone`: neither claim the blob nor read from who has."""
+        """Without `claims` nothing is claimed, and a holder read only as far as it is."""
         self._key = key
+        self._name = f"blob/{key.group}/{key.digest}"
         self._upstreams = upstreams
         self._durable = durable = fleet.durable
         self._peers = fleet.peers
@@ -144,8 +150,10 @@ class FleetSupplies:
         self._unreachable = 0
         self._silent = 0
         self._empty = 0
+        self._nameless = 0
         self._last: Supply | None = None
-        self.alone = alone
+        self._claims = claims
+        self.alone = False
         self.lease: Lease | None = None
 
     async def choose(self) -> Supply:
@@ -160,6 +168,12 @@ class FleetSupplies:
                 return StorageSupply(self._durable, self._key)
             if self.lease is not None or self.alone:
                 return await self._upstreams.choose()
+            if not self._claims:
+                held = await self._look()
+                if held is not None and held.owner and self._peers is not None:
+                    return PeerSupply(self._peers, held, self._key, ahead_max=AHEAD_BYTES_MAX)
+                self.alone = True
+                continue
             if self._empty:
                 await asyncio.sleep(_EMPTY_DELAY_S)
             held = await self._claim()
@@ -168,6 +182,9 @@ class FleetSupplies:
                 self._ask_storage = self._durable is not None
             elif held.owner and self._peers is not None:
                 return PeerSupply(self._peers, held, self._key)
+            elif self._nameless < _NAMELESS_MAX:
+                self._nameless += 1
+                await asyncio.sleep(_NAMELESS_DELAY_S)
             else:
                 self.alone = True
 
@@ -179,7 +196,7 @@ class FleetSupplies:
             case "peer":
                 self._empty += 1
                 self._ask_storage = self._durable is not None
-                self.alone = self._empty >= _EMPTY_MAX
+                self.alone = not self._claims or self._empty >= _EMPTY_MAX
             case "storage":
                 pass
 
@@ -224,12 +241,16 @@ class FleetSupplies:
                 self._silent += 1
         self.alone = self._unreachable > _UNREACHABLE_MAX or self._silent > _SILENT_MAX
 
+    async def _look(self) -> Held | None:
+        """Who has the claim. None: nobody, and that stays so."""
+        async with self._coordination.try_hold(self._name) as claim:
+            return claim if isinstance(claim, Held) else None
+
     async def _claim(self) -> Held | None:
         """None: it is ours now."""
-        name = f"blob/{self._key.group}/{self._key.digest}"
         stack = AsyncExitStack()
         claim = await stack.enter_async_context(
-            self._coordination.try_hold(name, instead_of=self._gone)
+            self._coordination.try_hold(self._name, instead_of=self._gone)
         )
         if isinstance(claim, Held):
             await stack.aclose()

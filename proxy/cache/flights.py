@@ -66,8 +66,8 @@ class Flight:
     async def wait_content(self, source: Source) -> Spool | bytes | None:
         """The content once there is any.
 
-        None: it ended because all *other* sources were refused; ask anew. Raises
-        what refused this very source, or what ended the flight.
+        None: it ended without, or because all *other* sources were refused; ask
+        anew. Raises what refused this very source, or what ended the flight.
         """
         while True:
             if source in self.refused:
@@ -75,6 +75,8 @@ class Flight:
             if self.content is not None:
                 return self.content
             match self.failure:
+                case None if self.ended:
+                    return None
                 case None:
                     await self._next_change()
                 case UnknownBlob() | AccessDenied():
@@ -203,7 +205,7 @@ class Flights:
         self._observe(FlightStarted(digest=str(key.digest), upstream=source.upstream.name))
         task = asyncio.create_task(self._run(flight))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda done: self._ended(flight, done))
         return flight, True
 
     async def _run(self, flight: Flight) -> None:
@@ -216,6 +218,13 @@ class Flights:
             flight.fail(error)
             raise
         finally:
+            flight.end()
+
+    def _ended(self, flight: Flight, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not flight.ended:
+            # Cancelled before its first step, so that nothing in it could say so.
+            flight.fail(asyncio.CancelledError())
             flight.end()
 
     def _land(self, flight: Flight) -> None:

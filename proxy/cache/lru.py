@@ -26,8 +26,11 @@ class Lru(Generic[K, V]):
         *,
         weigh: Callable[[V], int] = _one,
         dropped: Callable[[V], None] | None = None,
+        heaviest: int | None = None,
     ) -> None:
+        """`heaviest`: a value above this weight is not kept at all."""
         self._budget = budget
+        self._heaviest = budget if heaviest is None else min(heaviest, budget)
         self._weigh = weigh
         self._dropped = dropped
         self._items: OrderedDict[K, V] = OrderedDict()
@@ -51,10 +54,10 @@ class Lru(Generic[K, V]):
         return value
 
     def put(self, key: K, value: V) -> None:
-        """Keep `value`, forgetting others as needed; one above the whole budget is not kept."""
+        """Keep `value`, forgetting others as needed; one that is too heavy is not kept."""
         self.pop(key)
         weight = self._weigh(value)
-        if weight > self._budget:
+        if weight > self._heaviest:
             if self._dropped is not None:
                 self._dropped(value)
             return

@@ -24,7 +24,7 @@ from proxy.ports import BlobKey, Coordination, Observe
 
 
 class Passthrough:
-    """Makes streams; the durable store is tried before the upstream."""
+    """Makes streams; the durable store and other replicas come before the upstream."""
 
     def __init__(self, fleet: Fleet, coordination: Coordination, observe: Observe) -> None:
         self._fleet = fleet
@@ -66,7 +66,7 @@ class Passthrough:
         refused: dict[Source, EntrepotError] = {}
         upstreams = UpstreamSupplies(key.digest, [source], refused, refused.__setitem__)
         return FleetSupplies(
-            key, upstreams, fleet=self._fleet, coordination=self._coordination, alone=True
+            key, upstreams, fleet=self._fleet, coordination=self._coordination, claims=False
         )
 
 

@@ -7,6 +7,9 @@ that time reads the same bytes again and nothing else: there are only reads.
 
     GET /peer/v1/blobs/<group>/<digest>?start=<offset>
     Authorization: Entrepot-1 time=<seconds> nonce=<hex> mac=<hex>
+
+The answer says how long the whole blob is (`Entrepot-Size`) and how much of it is
+there at this moment (`Entrepot-Written`).
 """
 
 from __future__ import annotations
@@ -33,11 +36,12 @@ class Peers(Protocol):
     """Other replicas, as sources of blobs."""
 
     def open_blob(
-        self, owner: str, key: BlobKey, *, start: int
+        self, owner: str, key: BlobKey, *, start: int, ahead_max: int | None = None
     ) -> AbstractAsyncContextManager[Body | None]:
         """What the replica at `owner` has of a blob and what it goes on getting.
 
-        None: it neither has it nor is bringing it. Raises `TransferBroken`;
+        None: it neither has it nor is bringing it, or `start` is more than `ahead_max`
+        bytes ahead of what it has. Raises `TransferBroken`;
         `PeerGone` when nobody is there any more.
         """
 

@@ -203,7 +203,11 @@ class Link:
 
 
 async def _ended(tasks: set[asyncio.Task[Any]]) -> None:
-    """Cancel until it helps: inside redis-py's Cluster a cancellation gets lost at times."""
+    """Cancel until it helps.
+
+    redis-py sends under `asyncio.wait_for`, and that loses a cancellation that comes
+    together with its result (before Python 3.12).
+    """
     left = set(tasks)
     while left:
         for task in left:

@@ -38,7 +38,7 @@ class HttpPeers:
 
     @asynccontextmanager
     async def open_blob(
-        self, owner: str, key: BlobKey, *, start: int
+        self, owner: str, key: BlobKey, *, start: int, ahead_max: int | None = None
     ) -> AsyncIterator[Body | None]:
         """See `Peers`."""
         target = peering.target(key, start)
@@ -50,6 +50,10 @@ class HttpPeers:
             size = response.headers.get("Entrepot-Size", "")
             if response.status != 200 or not size.isdecimal():
                 raise TransferBroken(f"the replica at {owner} answered {response.status}")
+            written = response.headers.get("Entrepot-Written", size)
+            if ahead_max is not None and written.isdecimal() and start > int(written) + ahead_max:
+                yield None
+                return
             yield Body(int(size), start, self._chunks(response, int(size) - start))
         finally:
             # Never drained: what is left of the body is of no use.

@@ -71,7 +71,10 @@ class PeerHandler:
         try:
             if start > content.size:
                 return web.Response(status=416, text="beyond the end\n")
-            response = web.StreamResponse(headers={"Entrepot-Size": str(content.size)})
+            written = content.readable(whole=False) if isinstance(content, File) else content.size
+            response = web.StreamResponse(
+                headers={"Entrepot-Size": str(content.size), "Entrepot-Written": str(written)}
+            )
             response.content_length = content.size - start
             await response.prepare(request)
             sender = Sender(request, response, stall_s=self._send_stall_s)

@@ -181,11 +181,12 @@ async def test_with_a_full_disk_pulls_go_on_and_kept_content_stays(
     huge = add_layer(upstream, 12 * MIB, "huge")
     for _ in range(2):
         await pull_layer(proxy, huge, "huge")
-    await pull_layer(proxy, tiny, "tiny")
     # What could not be made to fit evicted nothing.
     fetched = upstream.count(kind="blob", method="GET")
     await pull_layer(proxy, kept)
     assert upstream.count(kind="blob", method="GET") == fetched
+    # Something small may be kept in its place, or not; it is served.
+    await pull_layer(proxy, tiny, "tiny")
     # The last bytes of what is passed through wait for the digest, too.
     upstream.inject(Fault(flip_at=0), kind="blob", method="GET", times=None)
     wrong = await proxy.ask(path_of(huge, "huge"))

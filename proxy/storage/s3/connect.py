@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -26,6 +27,8 @@ _CONNECT_S = 2.0
 _CONNECTIONS_MAX = 512
 _KEEPALIVE_S = 15.0
 _REGION_DEFAULT = "us-east-1"
+# Without dots: AWS's certificate covers one label.
+_HOST_PART = re.compile(r"[a-z0-9][a-z0-9-]{1,61}[a-z0-9]", re.ASCII)
 
 
 async def connect(
@@ -62,9 +65,14 @@ async def connect(
 def _client(
     session: AioSession, settings: S3Settings, endpoint: str | None, *, stall_s: float
 ) -> Any:
+    addressing = settings.addressing
+    if addressing == "auto" and endpoint is None and _HOST_PART.fullmatch(settings.bucket):
+        # What `auto` comes to on AWS; but presigned, it would name the global host,
+        # which knows nothing of a new bucket for hours.
+        addressing = "virtual"
     config = AioConfig(
         signature_version="s3v4",
-        s3={"addressing_style": settings.addressing, "payload_signing_enabled": False},
+        s3={"addressing_style": addressing, "payload_signing_enabled": False},
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
         retries={"mode": "standard", "total_max_attempts": 1},

@@ -11,6 +11,7 @@ from typing import Any
 
 import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as NotConnected
 
 from proxy.errors import StorageUnavailable
 
@@ -67,7 +68,7 @@ def translate(error: Exception, operation: str) -> S3Unreachable | S3Refused:
     """One of `EXPECTED` in our words."""
     if isinstance(error, ClientError):
         return _answered(error.response, operation)
-    if isinstance(error, HTTPClientError | aiohttp.ClientError | OSError):
+    if isinstance(error, HTTPClientError | NotConnected | aiohttp.ClientError | OSError):
         return S3Unreachable(f"S3 does not answer {operation}: {_plain(error)}")
     # No credentials, no region, an answer that can't be parsed.
     return S3Unreachable(f"S3 can't be asked to {operation}: {error}")

@@ -205,11 +205,7 @@ async def test_nothing_is_left_of_a_cluster_that_failed(
         await one.aclose()
         await until(lambda: asyncio.all_tasks() == before, "no task is left")
         for server in (cluster.servers[0], cluster.servers[2]):
-            peers = {b"cluster"}
-            await until(
-                lambda server=server, peers=peers: clients(server) == 0 or not peers,
-                "no connection is left",
-            )
+            await until(lambda server=server: clients(server) == 0, "no connection is left")
 
 
 async def test_the_metrics_tell(server: RedisServer, replica: NewReplica) -> None:

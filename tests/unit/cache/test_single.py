@@ -1,0 +1,124 @@
+"""Many who ask at once: one piece of work, one outcome for all, nobody stranded."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from proxy.cache.single import SingleFlight, to_the_end
+
+
+class Work:
+    """Something slow that ends when told to."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+        self.go = asyncio.Event()
+        self.error: Exception | None = None
+
+    async def run(self) -> int:
+        self.runs += 1
+        await self.go.wait()
+        if self.error is not None:
+            raise self.error
+        return self.runs
+
+
+async def ask(single: SingleFlight, work: Work, key: str = "key") -> int:
+    return await single.join(key, work.run)
+
+
+async def test_all_who_ask_meanwhile_get_the_outcome_of_one_run() -> None:
+    single, work = SingleFlight(), Work()
+    asking = [asyncio.create_task(ask(single, work)) for _ in range(10)]
+    await asyncio.sleep(0)
+    assert single.running("key")
+    work.go.set()
+    assert set(await asyncio.gather(*asking)) == {1}
+    assert len(single) == 0
+    # It remembers nothing.
+    assert await ask(single, work) == 2
+
+
+async def test_a_failure_is_everybodys_and_is_not_remembered() -> None:
+    single, work = SingleFlight(), Work()
+    work.error = ValueError("no")
+    asking = [asyncio.create_task(ask(single, work)) for _ in range(3)]
+    await asyncio.sleep(0)
+    work.go.set()
+    results = await asyncio.gather(*asking, return_exceptions=True)
+    assert results == [work.error] * 3
+    work.error = None
+    assert await ask(single, work) == 2
+
+
+async def test_who_leaves_cancels_nothing_even_the_first() -> None:
+    single, work = SingleFlight(), Work()
+    first, second = (asyncio.create_task(ask(single, work)) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.sleep(0)
+    work.go.set()
+    assert await second == 1
+    assert first.cancelled()
+
+
+async def test_the_failure_of_work_that_all_have_left_is_not_reported_as_lost() -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, said: complaints.append(said))
+    single, work = SingleFlight(), Work()
+    work.error = ValueError("no")
+    only = asyncio.create_task(ask(single, work))
+    await asyncio.sleep(0)
+    only.cancel()
+    work.go.set()
+    await asyncio.wait([only])
+    while len(single):
+        await asyncio.sleep(0)
+    del only
+    assert complaints == []
+
+
+async def test_keys_are_independent() -> None:
+    single, one, other = SingleFlight(), Work(), Work()
+    waiting = asyncio.create_task(ask(single, one, "one"))
+    await asyncio.sleep(0)
+    other.go.set()
+    assert await ask(single, other, "other") == 1
+    assert not waiting.done()
+    one.go.set()
+    await waiting
+
+
+async def test_closing_ends_the_work_and_those_who_wait_for_it() -> None:
+    single, work = SingleFlight(), Work()
+    waiting = asyncio.create_task(ask(single, work))
+    await asyncio.sleep(0)
+    await single.aclose()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert len(single) == 0
+
+
+async def test_to_the_end_obeys_a_cancellation_only_afterwards() -> None:
+    steps: list[str] = []
+    go = asyncio.Event()
+
+    async def work() -> str:
+        steps.append("begun")
+        await go.wait()
+        steps.append("done")
+        return "outcome"
+
+    task = asyncio.create_task(to_the_end(work()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.sleep(0)
+    assert not task.done()
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert steps == ["begun", "done"]
+    assert await to_the_end(work()) == "outcome"

@@ -1,0 +1,233 @@
+"""Spool and journal against a model: whatever is written, crashes and is damaged, what
+a reopened spool claims to have is the beginning of the blob.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from proxy.cache import journal
+from proxy.cache.spool import WITHHELD_BYTES, Spool
+from proxy.errors import TransferBroken
+from proxy.oci.digest import Digest
+
+EXTENT = 64
+_REAL_EXTENT = journal.EXTENT_BYTES
+
+
+class SpoolMachine(RuleBasedStateMachine):
+    """One blob, filled over any number of crashes, with extents of 64 bytes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        journal.EXTENT_BYTES = EXTENT
+        self.folder = tempfile.TemporaryDirectory()
+        self.path = Path(self.folder.name) / "spool"
+
+    def teardown(self) -> None:
+        self.spool.close()
+        self.folder.cleanup()
+        journal.EXTENT_BYTES = _REAL_EXTENT
+
+    @initialize(data=st.binary(min_size=EXTENT + 1, max_size=6 * EXTENT))
+    def create(self, data: bytes) -> None:
+        self.data = data
+        self.digest = Digest.of(data)
+        self.new_spool()
+
+    def new_spool(self) -> None:
+        self.spool = Spool(self.path, self.digest, len(self.data))
+        self.spool.create_blocking()
+        self.vouched = 0
+
+    @property
+    def left(self) -> bytes:
+        return self.data[self.spool.written :]
+
+    @precondition(lambda self: self.left)
+    @rule(cuts=st.lists(st.integers(1, 2 * EXTENT), min_size=1, max_size=5))
+    def write(self, cuts: list[int]) -> None:
+        chunks, rest = [], self.left
+        for cut in cuts:
+            chunks.append(rest[:cut])
+            rest = rest[cut:]
+        self.spool.publish(self.spool.write_blocking([chunk for chunk in chunks if chunk]))
+
+    @rule()
+    def journal(self) -> None:
+        extent = self.spool.to_journal
+        if extent is not None:
+            self.spool.journal_blocking(extent)
+            self.vouched = extent.end
+
+    @rule()
+    def stop_and_resume(self) -> None:
+        written = self.spool.written
+        self.spool.journal_tail_blocking()
+        self.spool.close()
+        if self.reopen() == 0:
+            assert written == 0
+            self.new_spool()
+        else:
+            assert self.spool.written == written
+            self.vouched = written
+
+    @rule(torn=st.integers(0, 200), noise=st.binary(min_size=1, max_size=40))
+    def crash(self, torn: int, noise: bytes) -> None:
+        """Unsynced bytes become noise; of the journal, only an unsynced line may tear."""
+        self.spool.close()
+        with self.path.open("r+b") as file:
+            file.seek(self.vouched)
+            file.write((noise * len(self.data))[: len(self.data) - self.vouched])
+        with journal.path_of(self.path).open("ab") as file:
+            file.write(b'{"start": 0, "end": 999999, "hash": "abcdef0123456789'[:torn])
+        vouched = self.vouched
+        if self.reopen() == 0:
+            assert vouched == 0
+            self.new_spool()
+        else:
+            assert self.spool.written == vouched
+
+    @rule(at=st.integers(0, 6 * EXTENT), lines=st.integers(0, 8))
+    def worse_than_a_crash(self, at: int, lines: int) -> None:
+        """Even what was synced is lost: less is believed, never something wrong."""
+        self.spool.close()
+        os.truncate(self.path, at)
+        kept = journal.path_of(self.path).read_bytes().splitlines(keepends=True)[:lines]
+        journal.path_of(self.path).write_bytes(b"".join(kept))
+        good = self.reopen()
+        assert good <= at
+        if good == 0:
+            self.new_spool()
+        self.vouched = good
+
+    def reopen(self) -> int:
+        said = journal.read(self.path)
+        if said is None or not said.extents:
+            return 0
+        self.spool = Spool(self.path, self.digest, said.size)
+        good = self.spool.reopen_blocking(said)
+        if good == 0:
+            self.spool.close()
+        self.spool.publish(good)
+        return good
+
+    @invariant()
+    def what_it_has_is_the_beginning_of_the_blob(self) -> None:
+        if not hasattr(self, "spool"):
+            return
+        assert self.path.stat().st_size == len(self.data)
+        assert self.path.read_bytes()[: self.spool.written] == self.data[: self.spool.written]
+        assert self.spool.complete == (not self.left)
+
+
+TestSpool = SpoolMachine.TestCase
+TestSpool.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "spool"
+
+
+def test_a_sha512_blob_is_journaled_and_resumed_in_its_own_hash(path: Path) -> None:
+    data = os.urandom(journal.EXTENT_BYTES + 10)
+    spool = Spool(path, Digest.of(data, "sha512"), len(data))
+    spool.create_blocking()
+    spool.write_blocking([data[:-5]])
+    spool.journal_tail_blocking()
+    spool.close()
+    said = journal.read(path)
+    assert said is not None
+    again = Spool(path, Digest.of(data, "sha512"), len(data))
+    assert again.reopen_blocking(said) == len(data) - 5
+    again.write_blocking([data[-5:]])
+    assert again.complete
+    again.close()
+
+
+def test_a_small_blob_has_no_journal(path: Path) -> None:
+    spool = Spool(path, Digest.of(b"x" * 1000), 1000)
+    spool.create_blocking()
+    spool.write_blocking([b"x" * 999])
+    spool.journal_tail_blocking()
+    assert not spool.resumable
+    spool.close()
+    assert journal.read(path) is None
+    spool.discard_blocking()
+    assert os.listdir(path.parent) == []
+
+
+def test_a_journal_that_cannot_be_written_costs_the_resume_only(path: Path) -> None:
+    size = journal.EXTENT_BYTES + 10
+    data = os.urandom(size)
+    spool = Spool(path, Digest.of(data), size)
+    spool.create_blocking()
+    # As on a full disk: what is written there is refused.
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, spool._journal_fd)
+    os.close(full)
+    spool.write_blocking([data])
+    extent = spool.to_journal
+    assert extent is not None
+    spool.journal_blocking(extent)
+    assert spool.to_journal is None
+    assert not spool.resumable
+    assert spool.complete
+    spool.close()
+
+
+def test_many_chunks_are_written_in_one_go(path: Path) -> None:
+    chunks = [bytes([number % 256]) * 3 for number in range(3000)]
+    data = b"".join(chunks)
+    spool = Spool(path, Digest.of(data), len(data))
+    spool.create_blocking()
+    assert spool.write_blocking(chunks) == len(data)
+    assert spool.complete
+    assert path.read_bytes() == data
+    spool.close()
+
+
+async def test_the_end_of_a_whole_body_is_readable_only_once_verified(path: Path) -> None:
+    size = WITHHELD_BYTES + 100
+    spool = Spool(path, Digest.of(b""), size)
+    spool.publish(size)
+    assert spool.readable(whole=True) == 100
+    assert spool.readable(whole=False) == size
+    waiting = asyncio.create_task(spool.wait(100, whole=True))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    spool.publish_verified()
+    await waiting
+    assert spool.readable(whole=True) == size
+
+
+async def test_a_failure_wakes_all_who_wait_and_those_who_come_later(path: Path) -> None:
+    spool = Spool(path, Digest.of(b""), 1000)
+    spool.publish(10)
+    waiting = [asyncio.create_task(spool.wait(10 + n, whole=False)) for n in range(5)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    spool.fail(OSError("gone"))
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert isinstance(results[0], asyncio.CancelledError)
+    assert all(isinstance(one, TransferBroken) for one in results[1:])
+    await spool.wait(0, whole=False)
+    with pytest.raises(TransferBroken):
+        await spool.wait(10, whole=False)
+
+
+async def test_a_verified_blob_cannot_fail_any_more(path: Path) -> None:
+    spool = Spool(path, Digest.of(b""), 10)
+    spool.publish_verified()
+    spool.fail(OSError("too late"))
+    await spool.wait(9, whole=True)
+    assert spool.failure is None
