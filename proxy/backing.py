@@ -23,6 +23,7 @@ from proxy.errors import StartupError, StorageUnavailable
 from proxy.ports import BlobKey, Coordination, Observe, Records
 from proxy.storage.local import LocalStorage
 from proxy.storage.mirror import MirroredRecords
+from proxy.storage.owed import OwedRecords
 from proxy.storage.uploads import Uploads
 from proxy.upstream.peer import HttpPeers
 
@@ -83,7 +84,12 @@ async def _open_peers(settings: Settings, backing: Backing, stack: AsyncExitStac
     except OSError as error:
         raise StartupError(f"can't listen at {settings.peer_listen}: {error.strerror}") from error
     stack.callback(listener.close)
-    backing.advertise_url = settings.advertise_url or _found_url(settings, listener)
+    try:
+        backing.advertise_url = settings.advertise_url or _found_url(settings, listener)
+    except OSError as error:
+        raise StartupError(
+            f"no address of this machine found, set advertise_url: {error.strerror}"
+        ) from error
     backing.peers = HttpPeers(settings.peer_secret.get_secret_value().encode())
     stack.push_async_callback(backing.peers.aclose)
 
@@ -162,14 +168,20 @@ async def _open_s3(
         pending=settings.data_dir / "pending",
         observe=observe,
     )
+    owed = OwedRecords(
+        s3.records, backing.local.records, pending=settings.data_dir / "pending", observe=observe
+    )
     try:
         await uploads.start()
+        await owed.start()
     except OSError as error:
         raise StartupError(f"{settings.data_dir}/pending: {error.strerror}") from error
     stack.push_async_callback(uploads.aclose)
+    stack.push_async_callback(owed.aclose)
     blobs.pinned = uploads.__contains__
     backing.uploads = uploads
-    backing.records = MirroredRecords(s3.records, backing.local.records, observe)
+    backing.records = records = MirroredRecords(s3.records, backing.local.records, owed, observe)
+    stack.push_async_callback(records.aclose)
     backing.fleet = Fleet(
         durable=s3.blobs,
         uploader=uploads,

@@ -43,6 +43,7 @@ class Upkeep:
         self._scrub = Scrub(
             backing.local.blobs,
             backing.fleet,
+            local_path=backing.local.blobs.path,
             groups=groups,
             coordination=backing.coordination,
             observe=observe,
@@ -75,6 +76,7 @@ class Upkeep:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._scrub.aclose()
 
     async def expire(self, *, dry_run: bool = False) -> Round:
         """One round over the durable store. Raises `StorageUnavailable`."""
@@ -85,7 +87,7 @@ class Upkeep:
         return done
 
     async def scrub(self) -> Scrubbed:
-        """Read everything that is kept."""
+        """Read everything that is kept. Raises `StorageUnavailable`."""
         done = await self._scrub.run()
         log.info("scrub", **done.document())
         return done
@@ -100,7 +102,7 @@ class Upkeep:
                 await asyncio.sleep(interval_s)
                 try:
                     await work()
-                except EntrepotError as error:
+                except (EntrepotError, OSError) as error:
                     log.warning("upkeep failed", reason=str(error))
 
         self._tasks.append(asyncio.create_task(repeat()))

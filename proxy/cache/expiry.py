@@ -11,14 +11,17 @@ the time of storing, which errs on the side of dropping what is old.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass, field
 
 from proxy.events import Evicted
-from proxy.ports import BlobKey, Blobs, Clock, Coordination, Held, Observe, StoredBlob
+from proxy.ports import BlobKey, Blobs, Clock, Coordination, Held, Lease, Observe, StoredBlob
 
 _BATCH = 500
-_AGE_STEP_S = 600.0
+# Ages are told apart to about 1 %, the youngest to some seconds.
+_STEPS_AN_OCTAVE = 64
+_AGE_UNIT_S = 600.0
 # What was stored this recently may just be on its way to its first reader.
 _YOUNG_S = 600.0
 # Drop a little more than needed, so that not every round drops something.
@@ -43,29 +46,56 @@ class Round:
 
 
 @dataclass(slots=True)
+class Plan:
+    """What goes: all from an age on, and of a somewhat younger step so many bytes."""
+
+    expire_s: float | None
+    whole_from: int | None = None
+    part_bytes: int = 0
+
+    @property
+    def empty(self) -> bool:
+        """Nothing goes."""
+        return self.expire_s is None and self.whole_from is None
+
+    def takes(self, age_s: float, size: int, *, young: bool) -> bool:
+        """Whether this blob goes; counts it if it is of the step that goes in part."""
+        if self.expire_s is not None and age_s >= self.expire_s:
+            return True
+        if self.whole_from is None or young:
+            return False
+        step = _step(age_s)
+        if step == self.whole_from - 1 and self.part_bytes > 0:
+            self.part_bytes -= size
+            return True
+        return step >= self.whole_from
+
+
+@dataclass(slots=True)
 class Ages:
-    """Bytes by age in steps; bounded by the oldest age, not by the number of blobs."""
+    """Bytes by age in steps: some thousand at most, however many blobs there are."""
 
     steps: dict[int, int] = field(default_factory=dict)
     total: int = 0
 
     def add(self, age_s: float, size: int) -> None:
         """Count one blob."""
-        step = max(0, int(age_s // _AGE_STEP_S))
+        step = _step(age_s)
         self.steps[step] = self.steps.get(step, 0) + size
         self.total += size
 
-    def cutoff_s(self, bytes_max: int | None, expire_s: float | None) -> float | None:
-        """Blobs at least this old go; None: nothing does."""
-        cutoffs = [] if expire_s is None else [expire_s]
-        if bytes_max is not None and self.total > bytes_max:
-            excess = self.total - int(bytes_max * _FULL_SHARE)
-            for step in sorted(self.steps, reverse=True):
-                excess -= self.steps[step]
-                if excess <= 0:
-                    cutoffs.append(step * _AGE_STEP_S)
-                    break
-        return min(cutoffs) if cutoffs else None
+    def plan(self, bytes_max: int | None, expire_s: float | None) -> Plan:
+        """What must go for the rest to fit; the oldest first."""
+        plan = Plan(expire_s)
+        if bytes_max is None or self.total <= bytes_max:
+            return plan
+        excess = self.total - int(bytes_max * _FULL_SHARE)
+        for step in sorted(self.steps, reverse=True):
+            if excess <= self.steps[step]:
+                plan.whole_from, plan.part_bytes = step + 1, excess
+                break
+            excess -= self.steps[step]
+        return plan
 
 
 class Expiry:
@@ -104,36 +134,27 @@ class Expiry:
                 ages.add(now - used_at, blob.size)
                 result.kept += 1
             result.kept_bytes = ages.total
-            cutoff_s = ages.cutoff_s(self._bytes_max, self._expire_s)
-            if cutoff_s is None:
-                return result
-            async for blob, used_at in self._uses():
-                claim.progress()
-                young = now - blob.stored_at < _YOUNG_S and self._expire_s is None
-                if (
-                    now - used_at < cutoff_s
-                    or young
-                    or self._enough(result, cutoff_s, now, used_at)
-                ):
-                    continue
-                if not dry_run:
-                    await self._durable.delete(blob.key)
-                result.kept -= 1
-                result.kept_bytes -= blob.size
-                result.dropped += 1
-                result.dropped_bytes += blob.size
-        if result.dropped and not dry_run:
-            self._observe(Evicted(count=result.dropped, size=result.dropped_bytes))
+            plan = ages.plan(self._bytes_max, self._expire_s)
+            if not plan.empty:
+                try:
+                    await self._drop(plan, result, now, claim)
+                finally:
+                    if result.dropped and not dry_run:
+                        self._observe(Evicted(count=result.dropped, size=result.dropped_bytes))
         return result
 
-    def _enough(self, result: Round, cutoff_s: float, now: float, used_at: float) -> bool:
-        """Whether the last, only partly needed step of ages has given enough."""
-        if self._expire_s is not None and now - used_at >= self._expire_s:
-            return False
-        in_last_step = now - used_at < cutoff_s + _AGE_STEP_S
-        bytes_max = self._bytes_max
-        fits = bytes_max is not None and result.kept_bytes <= bytes_max * _FULL_SHARE
-        return in_last_step and fits
+    async def _drop(self, plan: Plan, result: Round, now: float, claim: Lease) -> None:
+        async for blob, used_at in self._uses():
+            claim.progress()
+            young = now - blob.stored_at < _YOUNG_S
+            if not plan.takes(now - used_at, blob.size, young=young):
+                continue
+            if not result.dry_run:
+                await self._durable.delete(blob.key)
+            result.kept -= 1
+            result.kept_bytes -= blob.size
+            result.dropped += 1
+            result.dropped_bytes += blob.size
 
     async def _uses(self) -> AsyncIterator[tuple[StoredBlob, float]]:
         for group in self._groups:
@@ -153,3 +174,8 @@ class Expiry:
         return [
             (blob, max(blob.stored_at, at or 0.0)) for blob, at in zip(batch, used, strict=True)
         ]
+
+
+def _step(age_s: float) -> int:
+    """Grows with the logarithm of the age. A clock that is behind counts as age 0."""
+    return int(math.log2(1 + max(0.0, age_s) / _AGE_UNIT_S) * _STEPS_AN_OCTAVE)

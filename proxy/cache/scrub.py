@@ -3,14 +3,17 @@
 Disks and object stores do go wrong. What does not match is removed: from the
 local tier, so that it comes from the store or the upstream again; from the store,
 where a good copy in the local tier is put in its place. Reads are paced, since
-nobody waits for a scrub.
+nobody waits for a scrub, and they are no use of a blob: eviction does not see them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
 from proxy.cache.fleet import Fleet
@@ -20,11 +23,12 @@ from proxy.events import ScrubFound
 from proxy.ports import BlobKey, Blobs, Coordination, Held, Observe
 
 BYTES_A_SECOND = 200 * 1024 * 1024
+_PIECE_BYTES = 1024 * 1024
 
 
 @dataclass(slots=True)
 class Scrubbed:
-    """What a scrub did."""
+    """What a scrub did. `unread`: blobs that could not be read, or not be removed."""
 
     blobs: int = 0
     bytes: int = 0
@@ -39,40 +43,55 @@ class Scrubbed:
 
 
 class Scrub:
-    """Runs over the local tier, then over the durable store. Never raises for one blob."""
+    """Runs over the local tier, then over the durable store.
+
+    `local_path`: where the file of a local blob is. One blob in trouble never ends
+    a run; a store that can't be listed does.
+    """
 
     def __init__(
         self,
         local: LocalBlobs,
         fleet: Fleet,
         *,
+        local_path: Callable[[BlobKey], Path],
         groups: Sequence[str],
         coordination: Coordination,
         observe: Observe,
         bytes_a_second: float = BYTES_A_SECOND,
     ) -> None:
         self._local = local
+        self._local_path = local_path
         self._fleet = fleet
         self._groups = groups
         self._coordination = coordination
         self._observe = observe
         self._bytes_a_second = bytes_a_second
-        self.running: Scrubbed | None = None
+        self._running: asyncio.Task[Scrubbed] | None = None
 
     async def run(self) -> Scrubbed:
-        """Read everything once; one at a time in this process."""
-        if self.running is not None:
-            return self.running
-        self.running = result = Scrubbed()
-        try:
-            for group in self._groups:
-                async for key in self._local.list(group):
-                    if not await self._good(self._local, key, result):
-                        await self._local.delete(key)
-            if self._fleet.durable is not None:
-                await self._durable(self._fleet.durable, result)
-        finally:
-            self.running = None
+        """Read everything once; who asks while one runs gets the outcome of that.
+
+        Goes on when the caller leaves. Raises `StorageUnavailable`.
+        """
+        if self._running is None or self._running.done():
+            self._running = asyncio.create_task(self._run(), name="scrub")
+        return await asyncio.shield(self._running)
+
+    async def aclose(self) -> None:
+        """Stop."""
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.gather(self._running, return_exceptions=True)
+
+    async def _run(self) -> Scrubbed:
+        result = Scrubbed()
+        for group in self._groups:
+            async for key in self._local.list(group):
+                if not await self._good("local", key, self._local_pieces(key), result):
+                    await self._remove(self._local, key, result)
+        if self._fleet.durable is not None:
+            await self._durable(self._fleet.durable, result)
         return result
 
     async def _durable(self, durable: Blobs, result: Scrubbed) -> None:
@@ -83,28 +102,47 @@ class Scrub:
             for group in self._groups:
                 async for key in durable.list(group):
                     claim.progress()
-                    if await self._good(durable, key, result):
+                    pieces = _stored_pieces(durable, key, claim.progress)
+                    if await self._good("storage", key, pieces, result):
                         continue
-                    await durable.delete(key)
-                    if self._fleet.uploader is not None and await self._local.stat(key) is not None:
+                    # First away with it: clients may be sent there directly.
+                    await self._remove(durable, key, result)
+                    if self._fleet.uploader is not None and await self._held(key):
                         # Ours was read and found good a moment ago.
                         _ = await self._fleet.uploader.add(key)
 
-    async def _good(self, blobs: Blobs, key: BlobKey, result: Scrubbed) -> bool:
+    async def _held(self, key: BlobKey) -> bool:
+        with contextlib.suppress(StorageUnavailable):
+            return await self._local.stat(key) is not None
+        return False
+
+    async def _remove(self, blobs: Blobs, key: BlobKey, result: Scrubbed) -> None:
+        try:
+            await blobs.delete(key)
+        except StorageUnavailable:
+            # The next scrub finds it again.
+            result.unread += 1
+
+    async def _good(
+        self,
+        where: Literal["local", "storage"],
+        key: BlobKey,
+        pieces: AsyncIterator[bytes],
+        result: Scrubbed,
+    ) -> bool:
         """False only for bytes that were read and are wrong."""
         loop = asyncio.get_running_loop()
         hasher, read = key.digest.hasher(), 0
         began = loop.time()
         try:
-            async with blobs.open(key) as body:
-                if body is None:
-                    return True  # Evicted since it was listed.
-                async for chunk in body.chunks:
-                    await asyncio.to_thread(hasher.update, chunk)
-                    read += len(chunk)
-                    behind_s = read / self._bytes_a_second - (loop.time() - began)
-                    await asyncio.sleep(max(0.0, behind_s))
-        except (StorageUnavailable, TransferBroken):
+            async for piece in pieces:
+                await asyncio.to_thread(hasher.update, piece)
+                read += len(piece)
+                behind_s = read / self._bytes_a_second - (loop.time() - began)
+                await asyncio.sleep(max(0.0, behind_s))
+        except FileNotFoundError:
+            return True  # Evicted since it was listed.
+        except (StorageUnavailable, TransferBroken, OSError):
             result.unread += 1
             return True
         result.blobs += 1
@@ -112,6 +150,36 @@ class Scrub:
         good = hasher.hexdigest() == key.digest.hex
         if not good:
             result.bad += 1
-            where: Literal["local", "storage"] = "local" if blobs is self._local else "storage"
             self._observe(ScrubFound(where=where, digest=str(key.digest)))
         return good
+
+    async def _local_pieces(self, key: BlobKey) -> AsyncIterator[bytes]:
+        """Raises OSError."""
+        fd = await asyncio.to_thread(_open_unnoticed, self._local_path(key))
+        try:
+            offset = 0
+            while piece := await asyncio.to_thread(os.pread, fd, _PIECE_BYTES, offset):
+                offset += len(piece)
+                yield piece
+        finally:
+            os.close(fd)
+
+
+async def _stored_pieces(
+    blobs: Blobs, key: BlobKey, moved: Callable[[], None]
+) -> AsyncIterator[bytes]:
+    async with blobs.open(key) as body:
+        if body is None:
+            raise FileNotFoundError(str(key.digest))
+        async for chunk in body.chunks:
+            moved()
+            yield chunk
+
+
+def _open_unnoticed(path: Path) -> int:
+    """Without a new time of access, which is what eviction goes by."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOATIME", 0))
+    except PermissionError:
+        # Only the owner of a file may ask for that.
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -25,6 +25,9 @@ class DataDir:
         """Raises `StartupError` when it can't be used."""
         try:
             self._open()
+        except StartupError:
+            self.close()
+            raise
         except OSError as error:
             self.close()
             raise StartupError(f"data_dir {self.root} can't be used: {error.strerror}") from error
@@ -35,7 +38,6 @@ class DataDir:
         try:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            self.close()
             raise StartupError(
                 f"data_dir {self.root} is in use by another entrepot; give each its own"
             ) from None

@@ -14,9 +14,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Literal
 
+from proxy.cache.single import SingleFlight
 from proxy.errors import StorageUnavailable
 from proxy.events import StorageFailed
 from proxy.ports import Observe, Record, Records
+from proxy.storage.owed import OwedRecords
 from proxy.storage.records import DiskRecords
 
 MIRRORED_MAX = 200_000
@@ -25,9 +27,13 @@ MIRRORED_MAX = 200_000
 class MirroredRecords:
     """`ports.Records` over a durable store and a local copy."""
 
-    def __init__(self, durable: Records, mirror: DiskRecords, observe: Observe) -> None:
+    def __init__(
+        self, durable: Records, mirror: DiskRecords, owed: OwedRecords, observe: Observe
+    ) -> None:
         self._durable = durable
         self._mirror = mirror
+        self._owed = owed
+        self._reads = SingleFlight()
         self._observe = observe
 
     async def get(self, key: str) -> Record | None:
@@ -35,6 +41,14 @@ class MirroredRecords:
         record = await self._mirrored(key)
         if record is not None:
             return record
+        # A hundred clients that follow one fill ask for the same link.
+        return await self._reads.join(key, lambda: self._read(key))
+
+    async def aclose(self) -> None:
+        """End the reads that nobody waits for any more."""
+        await self._reads.aclose()
+
+    async def _read(self, key: str) -> Record | None:
         record = await self._durable.get(key)
         if record is not None:
             await self._copy(key, record.value)
@@ -53,11 +67,15 @@ class MirroredRecords:
     async def put(
         self, key: str, value: bytes, *, expect: Record | Literal["any"] | None = "any"
     ) -> bool:
-        """Both; the copy also when the durable store fails. Raises `StorageUnavailable`."""
+        """Both; the copy also when the durable store fails, which then gets it later.
+
+        Raises `StorageUnavailable`.
+        """
         try:
             written = await self._durable.put(key, value, expect=expect)
         except StorageUnavailable:
             await self._copy(key, value)
+            await self._owed.add(key)
             raise
         if written:
             await self._copy(key, value)

@@ -54,6 +54,8 @@ class Granted:
 
     reply: TokenReply
     with_credentials: bool
+    fresh: bool = True
+    """False: somebody else asked for it, a while ago."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ class Tokens:
         self._kept.move_to_end(key)
         while len(self._kept) > TOKENS_MAX:
             self._kept.popitem(last=False)
-        return Token(text, known, fresh=True)
+        return Token(text, known, fresh=granted.fresh)
 
 
 def _retrieve(task: asyncio.Task[Token]) -> None:

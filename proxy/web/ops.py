@@ -41,7 +41,10 @@ def admin_app(
         return _json(status())
 
     async def scrub_page(_request: web.Request) -> web.Response:
-        return _json(await scrub())
+        try:
+            return _json(await scrub())
+        except StorageUnavailable as error:
+            return web.Response(status=503, text=f"{error}\n")
 
     async def evict_page(request: web.Request) -> web.Response:
         try:

@@ -8,6 +8,7 @@ asks not to be (`Entrepot-Redirect: no`).
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 from aiohttp import web
@@ -19,7 +20,10 @@ from proxy.ports import BlobKey, Upstream
 
 # go-containerregistry refuses private addresses, regctl loopback and https to
 # http; nydus and stargz keep the URL for longer than it is good.
-_REFUSING = ("go-containerregistry", "regclient", "nydus", "stargz", "containerd-stargz")
+# Anywhere in the name: programs that use a library put their own name first.
+_REFUSING = ("go-containerregistry", "regclient", "regctl", "nydus", "stargz")
+# A store that thinks for longer must not keep a client from what is held here.
+_ASK_S = 2.0
 
 
 class Redirector:
@@ -40,13 +44,19 @@ class Redirector:
         self, request: web.BaseRequest, route: GetBlob, upstream: Upstream
     ) -> str | None:
         """The URL to send the client to. Raises what forbids to show the blob."""
-        agent = request.headers.get("User-Agent", "")
-        if agent.startswith(_REFUSING) or request.headers.get("Entrepot-Redirect") == "no":
-            return None
-        found = await self._blobs.in_store(upstream, route.repository, route.digest)
-        if found is None or found[1] < self._bytes_min:
+        if _opted_out(request):
             return None
         try:
-            return await self._presigned(found[0])
-        except StorageUnavailable:
+            async with asyncio.timeout(_ASK_S):
+                found = await self._blobs.in_store(upstream, route.repository, route.digest)
+                if found is None or found[1] < self._bytes_min:
+                    return None
+                return await self._presigned(found[0])
+        except (StorageUnavailable, TimeoutError):
             return None
+
+
+def _opted_out(request: web.BaseRequest) -> bool:
+    agent = request.headers.get("User-Agent", "").lower()
+    wish = request.headers.get("Entrepot-Redirect", "").strip().lower()
+    return wish == "no" or any(name in agent for name in _REFUSING)

@@ -107,7 +107,12 @@ async def test_without_s3_all_is_served_and_stored_when_it_is_back(cluster: Clus
     await asyncio.to_thread(cluster.replicas[0].start)
     await asyncio.to_thread(cluster.s3.start)
     await cluster.stored(0)
-    assert not list((cluster.replicas[0].data_dir / "pending").iterdir())
+    pending = cluster.replicas[0].data_dir / "pending"
+
+    async def none_left() -> bool:
+        return not any(path.is_file() for path in pending.rglob("*"))
+
+    await eventually(none_left, what="nothing is owed to S3", s=40)
     await cluster.upstream.stop()
     cluster.replicas[0].kill()
     await cluster.start(1)

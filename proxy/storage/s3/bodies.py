@@ -17,6 +17,7 @@ import aiohttp
 from proxy.cache.local import OpenFile
 from proxy.errors import TransferBroken
 
+# 1 MiB and 4 MiB cost the same CPU and more memory.
 PIECE_BYTES = 256 * 1024
 
 

@@ -1,0 +1,48 @@
+"""The promises of `test_storage.py` that are easily broken, kept by S3 on a real server."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from proxy.config import S3Settings
+from proxy.storage.s3 import S3Storage
+from tests.conformance.test_storage import (
+    Store,
+    test_a_blob_can_come_back,
+    test_a_counter_loses_no_step_to_concurrency,
+    test_a_reader_sees_one_whole_value_while_it_is_replaced,
+    test_a_sha512_blob_is_kept_under_its_own_name,
+    test_a_version_that_was_never_there_replaces_nothing,
+    test_many_who_put_the_same_blob_leave_one,
+    test_of_many_who_replace_the_same_version_one_does,
+    test_of_many_who_write_first_one_does,
+)
+from tests.support.seaweed import Seaweed
+
+__all__ = [
+    "test_a_blob_can_come_back",
+    "test_a_counter_loses_no_step_to_concurrency",
+    "test_a_reader_sees_one_whole_value_while_it_is_replaced",
+    "test_a_sha512_blob_is_kept_under_its_own_name",
+    "test_a_version_that_was_never_there_replaces_nothing",
+    "test_many_who_put_the_same_blob_leave_one",
+    "test_of_many_who_replace_the_same_version_one_does",
+    "test_of_many_who_write_first_one_does",
+]
+
+
+@pytest.fixture(scope="module")
+def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
+    with Seaweed(tmp_path_factory.mktemp("s3") / "seaweed") as server:
+        yield server
+
+
+@pytest.fixture
+async def store(seaweed: Seaweed, tmp_path: Path) -> AsyncIterator[Store]:
+    settings = S3Settings.model_validate(seaweed.settings(prefix=uuid.uuid4().hex))
+    async with S3Storage(settings, observe=lambda _event: None) as s3:
+        yield Store(s3.blobs, s3.records, tmp_path)
