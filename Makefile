@@ -4,6 +4,7 @@
 #   make check   what to run before each commit; a minute or two
 #   make test    all there is: check, whole flows, real clients, the coverage gate
 #   make bench   Entrepot and its peers side by side
+#   make bench-cluster   three replicas with Redis and S3, loaded, robbed and killed
 #   make clean   remove what these made (but not .entrepot, which is your cache)
 
 PYTHON ?= python3
@@ -19,7 +20,7 @@ empty :=
 PURE := proxy/oci/*.py proxy/cache/freshness.py proxy/cache/eviction.py
 
 .DELETE_ON_ERROR:
-.PHONY: run check test lint gate bench clean
+.PHONY: run check test lint gate bench bench-cluster clean
 
 run: $(RUNTIME)
 	$(BIN)/entrepot serve --data-dir .entrepot
@@ -45,6 +46,9 @@ gate: $(DEVELOPMENT)
 
 bench: $(DEVELOPMENT)
 	$(BIN)/python -m tests.bench
+
+bench-cluster: $(DEVELOPMENT)
+	$(BIN)/python -m tests.bench.cluster
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache \

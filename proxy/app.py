@@ -109,7 +109,12 @@ class Entrepot:
         settings, observe = self.settings, self.telemetry.observe
         backing = await stack.enter_async_context(open_backing(settings, observe))
         upstreams = await stack.enter_async_context(
-            open_upstreams(settings, observe, backing.shared)
+            open_upstreams(
+                settings,
+                observe,
+                backing.shared,
+                together=backing.coordination if backing.fleet.together else None,
+            )
         )
         disk = stack.enter_context(ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="disk"))
         cache = Cache(

@@ -5,7 +5,7 @@ routing, rules for tags and for what may be shown.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from proxy.cache.exposure import Expose
 from proxy.cache.freshness import Policy
@@ -13,19 +13,25 @@ from proxy.cache.shared import Shared
 from proxy.config import Settings, UpstreamSettings
 from proxy.errors import StartupError, UpstreamUnavailable
 from proxy.oci.routes import RouteTable, UpstreamNames
-from proxy.ports import Observe, Upstream
+from proxy.ports import Coordination, Observe, Upstream
 from proxy.upstream.docker_config import DockerConfig
 from proxy.upstream.identity import credential_source
 from proxy.upstream.registry import RegistryUpstream
 from proxy.upstream.session import UpstreamConfig
+from proxy.upstream.shared_health import SharedHealth
 
 
 @asynccontextmanager
 async def open_upstreams(
-    settings: Settings, observe: Observe, shared: Shared
+    settings: Settings,
+    observe: Observe,
+    shared: Shared,
+    *,
+    together: Coordination | None = None,
 ) -> AsyncIterator[dict[str, Upstream]]:
     """Clients of all configured upstreams, by name; none of them dials yet.
 
+    `together`: where replicas tell each other how their upstreams are.
     Raises `StartupError`.
     """
     docker_config = None
@@ -34,7 +40,7 @@ async def open_upstreams(
             docker_config = DockerConfig(settings.docker_config_file)
         except UpstreamUnavailable as error:
             raise StartupError(str(error)) from error
-    upstreams: dict[str, Upstream] = {}
+    upstreams: dict[str, RegistryUpstream] = {}
     for name, one in settings.upstreams.items():
         config = UpstreamConfig(
             name=name,
@@ -51,11 +57,13 @@ async def open_upstreams(
             manifest_bytes_max=settings.manifest_bytes_max,
         )
         upstreams[name] = RegistryUpstream(config, observe=observe, shared=shared)
-    try:
-        yield upstreams
-    finally:
+    async with AsyncExitStack() as stack:
         for upstream in upstreams.values():
-            await upstream.aclose()
+            stack.push_async_callback(upstream.aclose)
+        if together is not None:
+            health = SharedHealth(list(upstreams.values()), together)
+            await stack.enter_async_context(health)
+        yield dict(upstreams)
 
 
 def routes(settings: Settings) -> RouteTable:

@@ -22,10 +22,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Protocol
 
+from proxy.cache.elsewhere import PeerSupply, StorageSupply
 from proxy.cache.peering import Peers
 from proxy.cache.supplies import Origin, Supply, UpstreamSupplies
 from proxy.errors import (
@@ -34,8 +35,7 @@ from proxy.errors import (
     PeerUnreachable,
     UpstreamUnavailable,
 )
-from proxy.oci.digest import Digest
-from proxy.ports import BlobKey, Blobs, Body, Coordination, Held, Lease
+from proxy.ports import BlobKey, Blobs, Coordination, Held, Lease
 
 _STORAGE_TRIES = 2
 _UNREACHABLE_MAX = 2
@@ -70,55 +70,6 @@ class Fleet:
     uploader: Uploader | None = None
     peers: Peers | None = None
     together: bool = False
-
-
-class StorageSupply:
-    """The durable store."""
-
-    origin: Origin = "storage"
-    name = "storage"
-
-    def __init__(self, blobs: Blobs, key: BlobKey) -> None:
-        self._blobs = blobs
-        self._key = key
-
-    def open(
-        self, digest: Digest, *, start: int, end: int | None
-    ) -> AbstractAsyncContextManager[Body | None]:
-        """See `Supply`; `digest` is the key's. Entering also raises `StorageUnavailable`."""
-        if digest != self._key.digest:
-            raise ValueError("a supply is of one blob")
-        # A store that can't be asked counts as one that has nothing: it may not use up
-        # the patience that is meant for the upstream.
-        return self._blobs.open(self._key, start=start, end=end)
-
-
-class PeerSupply:
-    """The replica that holds the claim."""
-
-    origin: Origin = "peer"
-    name = "peer"
-
-    def __init__(
-        self, peers: Peers, held: Held, key: BlobKey, *, ahead_max: int | None = None
-    ) -> None:
-        """`ahead_max`: see `Peers.open_blob`."""
-        self._peers = peers
-        self._key = key
-        self._ahead_max = ahead_max
-        self.held = held
-
-    def open(
-        self,
-        digest: Digest,  # noqa: ARG002 - the key's
-        *,
-        start: int,
-        end: int | None,  # noqa: ARG002 - a fill reads to the end
-    ) -> AbstractAsyncContextManager[Body | None]:
-        """See `Supply`."""
-        return self._peers.open_blob(
-            self.held.owner, self._key, start=start, ahead_max=self._ahead_max
-        )
 
 
 class FleetSupplies:

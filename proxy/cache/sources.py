@@ -22,6 +22,8 @@ from proxy.ports import Body, Observe
 _DELAYS_BEFORE_S = (0.1, 0.4)
 # Clients are in the middle of a body: worth more patience. Reset by progress.
 _DELAYS_WITHIN_S = (0.05, 0.5, 1.0, 2.0, 4.0, 8.0)
+# Another replica or the store broke: somebody else is asked next.
+_DELAY_ELSEWHERE_S = 0.05
 
 
 class Reader:
@@ -157,11 +159,17 @@ class Reader:
     async def _recover(self, error: UpstreamUnavailable, delays: tuple[float, ...]) -> None:
         """Wait a little before the next try, or raise `error` when it is enough."""
         await self._disconnect()
+        supply = self._supply
+        if supply is not None and supply.origin != "upstream":
+            # `Supplies` bounds these; the patience here is meant for the upstream.
+            self._supplies.failed(supply, error)
+            await asyncio.sleep(_DELAY_ELSEWHERE_S)
+            return
         hopeless = delays is _DELAYS_BEFORE_S and self._supplies.hopeless()
         if self._failures >= len(delays) or hopeless:
             raise error
-        if self._supply is not None:
-            self._supplies.failed(self._supply, error)
+        if supply is not None:
+            self._supplies.failed(supply, error)
         delay = delays[self._failures]
         self._failures += 1
         await asyncio.sleep(delay)

@@ -11,10 +11,15 @@ waiting for a dead one.
 - *limited*: after a 429 the API (manifests, tags, referrers) is left alone for
   as long as asked, 5 s if unsaid, at most 60 s. Blobs go on, unless a blob was
   answered 429 itself: on Docker Hub they do not count.
+
+What another replica found out may be heard (`hear_…`): then the same holds here
+without a failure of our own. Only `news`, what was seen first-hand, is passed on,
+so that nothing goes round in circles.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -27,9 +32,21 @@ OPEN_S_MIN = 2.0
 OPEN_S_MAX = 60.0
 LIMITED_S_DEFAULT = 5.0
 LIMITED_S_MAX = 60.0
+# What is heard is that old in addition, at most.
+_HEARSAY_S = 2.0
 
 State = Literal["unused", "ok", "failing", "limited"]
 Lane = Literal["api", "blob"]
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What this replica saw itself, `at` (monotonic), and until when it holds."""
+
+    state: Literal["ok", "failing", "limited"]
+    reason: str
+    at: float
+    until: float
 
 
 @dataclass(slots=True)
@@ -46,13 +63,18 @@ class Breaker:
     _limited_until: dict[Lane, float] = field(default_factory=dict)
     _reason: str = ""
     _announced: State = "unused"
+    _failed_at: float = -math.inf
+    _succeeded_at: float = -math.inf
+    used_at: float = -math.inf
+    """When it was last asked for a call (monotonic)."""
+    news: News | None = None
 
     def enter(self, lane: Lane) -> Call:
         """Begin a call; use the result as a context manager around it.
 
         Raises `UpstreamLimited` or `UpstreamUnavailable` when it may not begin.
         """
-        now = self.monotonic()
+        self.used_at = now = self.monotonic()
         if self._open_s and (now < self._open_until or self._probing):
             raise UpstreamUnavailable(f"{self._reason}; not asked again yet")
         limited_s = self._limited_until.get(lane, now) - now
@@ -75,7 +97,32 @@ class Breaker:
             return "limited", "answered 429", limited_s
         return ("unused" if self._announced == "unused" else "ok"), "", 0.0
 
+    def hear_failing(self, reason: str, *, age_s: float, left_s: float) -> None:
+        """Another replica gave up `age_s` ago, for `left_s` from now."""
+        now = self.monotonic()
+        # Who reached it since, or is as far already, knows better.
+        if self._open_s or self._succeeded_at > now - age_s - _HEARSAY_S or left_s <= 0:
+            return
+        self._reason, self._failed_at = reason, now - age_s
+        self._open_s, self._open_until = OPEN_S_MIN, now + min(left_s, OPEN_S_MAX)
+        self._announce()
+
+    def hear_limited(self, left_s: float) -> None:
+        """Another replica was told to wait, for the API."""
+        until = self.monotonic() + min(left_s, LIMITED_S_MAX)
+        self._limited_until["api"] = max(until, self._limited_until.get("api", until))
+        self._announce()
+
+    def hear_ok(self, *, age_s: float) -> None:
+        """Another replica reached it again `age_s` ago."""
+        if self._open_s and self.monotonic() - age_s > self._failed_at:
+            self._failures, self._open_s = 0, 0.0
+            self._announce()
+
     def _succeeded(self) -> None:
+        self._succeeded_at = now = self.monotonic()
+        if self._open_s:
+            self.news = News("ok", "", now, now)
         self._failures, self._open_s = 0, 0.0
         self._announce()
 
@@ -83,15 +130,19 @@ class Breaker:
         self._failures += 1
         # Calls that began before it opened tell nothing new.
         if probe or (self._failures >= FAILURES_MAX and not self._open_s):
-            self._reason = reason
+            self._reason, self._failed_at = reason, self.monotonic()
             self._open_s = min(max(OPEN_S_MIN, self._open_s * 2), OPEN_S_MAX)
-            self._open_until = self.monotonic() + self._open_s
+            self._open_until = self._failed_at + self._open_s
+            self.news = News("failing", reason, self._failed_at, self._open_until)
             self._announce()
 
     def _limited(self, lane: Lane, retry_after_s: float | None) -> None:
         wait_s = LIMITED_S_DEFAULT if retry_after_s is None else retry_after_s
-        self._limited_until[lane] = self.monotonic() + min(wait_s, LIMITED_S_MAX)
+        now = self.monotonic()
+        self._limited_until[lane] = until = now + min(wait_s, LIMITED_S_MAX)
         self._succeeded()
+        if lane == "api":
+            self.news = News("limited", "answered 429", now, until)
 
     def _announce(self) -> None:
         state, reason, _ = self.state()

@@ -93,6 +93,13 @@ class Exchange:
         await self._tokens.aclose()
         await self._session.aclose()
 
+    def know_quota(self, quota: Quota) -> None:
+        """The newest reading, whoever read it."""
+        self.quota = quota
+        self._observe(
+            QuotaRead(upstream=self._config.name, limit=quota.limit, remaining=quota.remaining)
+        )
+
     async def _head(self, ask: Ask, call: Call, held: AsyncExitStack) -> Answer:
         name, waiting = self._config.name, ask.streams
         try:
@@ -235,7 +242,4 @@ class Exchange:
     def _read_quota(self, response: aiohttp.ClientResponse) -> None:
         quota = parse_quota(response.headers, now=self._clock())
         if quota is not None:
-            self.quota = quota
-            self._observe(
-                QuotaRead(upstream=self._config.name, limit=quota.limit, remaining=quota.remaining)
-            )
+            self.know_quota(quota)

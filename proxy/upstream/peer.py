@@ -16,12 +16,18 @@ import aiohttp
 from yarl import URL
 
 from proxy.cache import peering
+from proxy.cache.lru import Lru
 from proxy.errors import PeerGone, PeerUnreachable, TransferBroken
 from proxy.ports import BlobKey, Body
 
 STALL_S = 10.0
 _CONNECT_S = 2.0
-_HEAD_S = 12.0
+# Longer than a living replica takes to say that it has nothing yet (`web/peers.py`),
+# and so short that our own client still has its answer in time.
+_HEAD_S = 5.0
+# One that is silent is not waited for by every blob anew.
+_SHUNNED_S = 30.0
+_SHUNNED_MAX = 256
 _READ_BUFFER_BYTES = 1024 * 1024
 
 
@@ -35,6 +41,7 @@ class HttpPeers:
         self._stall_s = stall_s
         self._clock = clock
         self._session: aiohttp.ClientSession | None = None
+        self._silent_since: Lru[str, float] = Lru(_SHUNNED_MAX)
 
     @asynccontextmanager
     async def open_blob(
@@ -79,6 +86,8 @@ class HttpPeers:
         signature = peering.sign(self._secret, "GET", target, now=self._clock())
         headers = {"Authorization": signature, "Accept-Encoding": "identity"}
         url = URL(owner.rstrip("/") + target, encoded=True)
+        if time.monotonic() - (self._silent_since.get(owner) or -_SHUNNED_S) < _SHUNNED_S:
+            raise PeerUnreachable(f"the replica at {owner} did not answer a moment ago")
         try:
             async with asyncio.timeout(_HEAD_S):
                 return await self._opened().get(url, headers=headers, allow_redirects=False)
@@ -91,6 +100,7 @@ class HttpPeers:
             )
             raise kind(f"the replica at {owner} can't be reached") from error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._silent_since.put(owner, time.monotonic())
             raise PeerUnreachable(f"the replica at {owner} does not answer") from error
 
     async def _chunks(

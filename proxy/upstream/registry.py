@@ -21,7 +21,7 @@ from proxy.events import BreakerMoved, BytesFetched
 from proxy.oci.digest import Digest
 from proxy.oci.manifests import Descriptor, Manifest
 from proxy.oci.names import Reference, Repository, parse_reference
-from proxy.ports import BlobStat, Body, Clock, Observe, TagPage, UpstreamHealth
+from proxy.ports import BlobStat, Body, Clock, Observe, Quota, TagPage, UpstreamHealth
 from proxy.upstream.answers import Answer, Ask, absent, blob_ask, manifest_ask
 from proxy.upstream.authorization import Identity
 from proxy.upstream.bodies import BlobChunks, blob_part, check_plain, read_whole
@@ -52,7 +52,7 @@ class RegistryUpstream:
         """`shared`: one token serves all replicas."""
         self._config = config
         self._observe = observe
-        self._breaker = Breaker(config.name, monotonic, self._moved)
+        self.breaker = self._breaker = Breaker(config.name, monotonic, self._moved)
         self._exchange = Exchange(
             config,
             breaker=self._breaker,
@@ -162,6 +162,10 @@ class RegistryUpstream:
         return UpstreamHealth(
             state=state, reason=reason, retry_in_s=retry_in_s, quota=self._exchange.quota
         )
+
+    def hear_quota(self, quota: Quota) -> None:
+        """Another replica has read it, later than we."""
+        self._exchange.know_quota(quota)
 
     async def aclose(self) -> None:
         """Cut all connections and forget all tokens. Idempotent."""

@@ -21,7 +21,8 @@ from proxy.oci.ranges import ByteRange
 from proxy.ports import BlobKey, Clock
 from proxy.web.send import Sender, deliver
 
-_WAIT_HEAD_S = 10.0
+# Then "nothing yet": who asked looks again, and knows that we live.
+_WAIT_HEAD_S = 3.0
 
 
 class PeerHandler:

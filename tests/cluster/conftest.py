@@ -219,9 +219,7 @@ async def upstream() -> AsyncIterator[FakeRegistry]:
 
 
 @pytest.fixture
-async def cluster(
-    tmp_path: Path, upstream: FakeRegistry, s3: Seaweed
-) -> AsyncIterator[Cluster]:
+async def cluster(tmp_path: Path, upstream: FakeRegistry, s3: Seaweed) -> AsyncIterator[Cluster]:
     """Redis and S3 are up; replicas are started by the test."""
     async with AsyncExitStack() as stack:
         processes = stack.enter_context(ExitStack())

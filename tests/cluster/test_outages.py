@@ -38,7 +38,9 @@ def slow(cluster: Cluster, seed: str) -> tuple[Image, Content]:
     return made, made.layers[0]
 
 
-async def pull_all(cluster: Cluster, number: int, made: Image, tag: str, *, tries: int = 12) -> None:
+async def pull_all(
+    cluster: Cluster, number: int, made: Image, tag: str, *, tries: int = 12
+) -> None:
     """The whole image, by tag, as a client does."""
     for reference in (tag, str(made.digest)):
         got = await cluster.pull(number, f"/v2/lab/app/manifests/{reference}", tries=tries)

@@ -119,6 +119,8 @@ async def test_a_fill_that_is_killed_anywhere_goes_on_after_a_restart(
         assert at - EXTENT_BYTES < resumed_at <= at
         fetched = upstream.bytes_sent(kind="blob") - sent_before
         assert fetched == SIZE + at - resumed_at
+        # Or the next point would look at this fill's end instead of its own.
+        await until_landed(proxy)
 
 
 async def test_a_kill_at_full_speed_never_yields_wrong_bytes(

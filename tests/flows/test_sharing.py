@@ -5,13 +5,19 @@ belongs, and passed through where it can't be kept.
 from __future__ import annotations
 
 import asyncio
+import threading
 
+import pytest
+
+from proxy.cache.local import OpenFile
+from proxy.ports import BlobKey
 from tests.flows.conftest import World
 from tests.flows.layers import (
     MIB,
     add_layer,
     add_stalled_layer,
     path_of,
+    pull_layer,
     until_landed,
     until_written,
 )
@@ -106,6 +112,35 @@ async def test_clients_that_arrive_while_a_fill_lands_never_cause_a_second_fetch
     for blob in blobs:
         await asyncio.gather(*(pull(blob, number * 0.0004) for number in range(25)))
     assert upstream.count(kind="blob") == len(blobs)
+
+
+async def test_a_look_at_the_disk_just_before_a_fill_lands_causes_no_second_fetch(
+    world: World, upstream: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blob, held = add_stalled_layer(upstream, SIZE, at=HALF)
+    proxy = await world.start({"lab": upstream})
+    first = asyncio.create_task(pull_layer(proxy, blob))
+    await until_written(proxy, HALF)
+    assert proxy.entrepot.status is not None
+    files = proxy.entrepot.status._backing.local.blobs._files
+    looked, go, really = threading.Event(), threading.Event(), files.open
+
+    def look_slowly(key: BlobKey) -> OpenFile | None:
+        found = really(key)
+        looked.set()
+        go.wait(10)
+        return found
+
+    monkeypatch.setattr(files, "open", look_slowly)
+    second = asyncio.create_task(pull_layer(proxy, blob))
+    await asyncio.to_thread(looked.wait, 10)
+    monkeypatch.setattr(files, "open", really)
+    held.set()
+    await first
+    await until_landed(proxy)
+    go.set()
+    await second
+    assert upstream.count(kind="blob") == 1
 
 
 async def test_a_range_far_ahead_of_the_fill_does_not_wait_for_it(

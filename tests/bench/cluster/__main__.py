@@ -21,7 +21,8 @@ from pathlib import Path
 
 from tests.bench.__main__ import _machine, _say
 from tests.bench.cluster.library import Library, make_library
-from tests.bench.cluster.parts import PARTS, STREAM_BLOBS, Stage, peer
+from tests.bench.cluster.parts import PARTS, STREAM_BLOBS, peer
+from tests.bench.cluster.stage import Stage
 from tests.bench.cluster.table import PEER, results
 from tests.bench.processes import DidNotStart
 from tests.bench.report import SUBJECT, Round, markdown
@@ -126,7 +127,9 @@ def _last_words(folder: Path) -> str:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench.cluster", description=__doc__)
     parser.add_argument("--rounds", type=int, default=_ROUNDS)
-    parser.add_argument("--only", action="append", choices=PARTS, metavar="PART", help="|".join(PARTS))
+    parser.add_argument(
+        "--only", action="append", choices=PARTS, metavar="PART", help="|".join(PARTS)
+    )
     parser.add_argument("--no-peer", action="store_true", help=f"without {PEER}")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write every number here")
     parser.add_argument("--budget-s", type=float, default=640.0, help="begin no round past this")

@@ -188,9 +188,7 @@ class Crowd:
             if _compare(self.scratch_at, self.content_at + client.position, count):
                 self.outcome.wrong.append(f"a byte after {client.position}, try {client.tries}")
         else:
-            count = client.socket.recv_into(
-                self.view, min(left, _DISCARD_BYTES), socket.MSG_TRUNC
-            )
+            count = client.socket.recv_into(self.view, min(left, _DISCARD_BYTES), socket.MSG_TRUNC)
         if not count:
             raise ConnectionResetError("cut")
         if client.first_byte_s < 0:

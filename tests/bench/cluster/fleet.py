@@ -174,7 +174,7 @@ class Replica(Server):
     def unstored(self) -> int:
         """Blobs that S3 does not have yet."""
         with suppress(FileNotFoundError):
-            return sum(1 for one in os.scandir(self.folder / "data" / "pending") if one.is_file())
+            return len(os.listdir(self.folder / "data" / "pending"))
         return 0
 
     def owns(self, ports: set[int]) -> bool:
@@ -184,9 +184,10 @@ class Replica(Server):
             words = line.split()
             if int(words[1].rpartition(":")[2], 16) in ports:
                 inodes.add(f"socket:[{words[9]}]")
-        for fd in os.scandir(f"/proc/{self.tree.process.pid}/fd"):
+        folder = f"/proc/{self.tree.process.pid}/fd"
+        for fd in os.listdir(folder):
             with suppress(OSError):
-                if os.readlink(fd.path) in inodes:
+                if os.readlink(f"{folder}/{fd}") in inodes:
                     return True
         return False
 

@@ -45,9 +45,7 @@ ROWS = (
     Row("killed", _KILL + "cuts at the killed one", "killed_cuts_own", None, "{:.0f}"),
     Row("killed", _KILL + "all done (s)", "killed_s", None, "{:.1f}"),
     Row("images", _IMAGES + "upstream ÷ unique bytes", "images_upstream", 1.01),
-    Row(
-        "images", _IMAGES + "most questions for one tag", "images_tag_questions", 1, "{:.0f}"
-    ),
+    Row("images", _IMAGES + "most questions for one tag", "images_tag_questions", 1, "{:.0f}"),
     Row("images", _IMAGES + "all done (s)", "images_s", None, "{:.1f}"),
     *(
         row

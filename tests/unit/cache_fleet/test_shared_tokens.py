@@ -125,9 +125,7 @@ async def test_a_refusal_is_not_shared(world: World) -> None:
 
 
 @pytest.mark.parametrize("nonsense", [b"{", b"[]", b'{"token": 1}', b"\xff"])
-async def test_nonsense_in_the_shared_memory_is_passed_over(
-    world: World, nonsense: bytes
-) -> None:
+async def test_nonsense_in_the_shared_memory_is_passed_over(world: World, nonsense: bytes) -> None:
     class Forged(LocalCoordination):
         async def get(self, key: str) -> bytes | None:
             return nonsense if key.startswith("outcome/token/") else None
