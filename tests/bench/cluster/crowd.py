@@ -71,7 +71,7 @@ class Client:
         self.tries = 0
         self.in_body = False
         self.due_s = 0.0
-        self.socket = socket.socket()
+        self.socket: socket.socket
 
     def connect(self) -> None:
         port = self.job.ports[(self.home + self.tries) % len(self.job.ports)]
