@@ -26,7 +26,7 @@ from proxy.cache.single import to_the_end
 from proxy.cache.sources import Reader
 from proxy.cache.spool import WITHHELD_BYTES, Spool
 from proxy.cache.spools import Spools
-from proxy.cache.supplies import UpstreamSupplies, UpstreamSupply
+from proxy.cache.supplies import Origin, UpstreamSupplies, UpstreamSupply
 from proxy.errors import (
     AccessDenied,
     BadUpstreamAnswer,
@@ -176,6 +176,7 @@ class Filler:
                 if spool is None:
                     spool = await self._spools.create(flight.key, size)
                 await self._fetch_large(flight, reader, spool)
+                await self._promise(flight, reader.supply.origin)
             return await self._finish(flight, spool)
         except BaseException:
             if spool is not None:
@@ -198,6 +199,11 @@ class Filler:
         link = Link(url=source.upstream.url, media_type="", size=size)
         await self._facts.put_link(source.upstream, source.repository, digest, link)
 
+    async def _promise(self, flight: Flight, origin: Origin) -> None:
+        """Before the blob is kept here, so that no crash in between leaves it out of S3."""
+        if self._fleet.uploader is not None and origin == "upstream":
+            await self._fleet.uploader.promise(flight.key)
+
     # --- small blobs: in memory ----------------------------------------------------
 
     async def _fetch_small(self, flight: Flight, reader: Reader, size: int) -> bool:
@@ -207,6 +213,7 @@ class Filler:
             raise DigestMismatch(f"{reader.supply.name} sent other bytes than {flight.key.digest}")
         self._memory.put(flight.key, data)
         flight.show(data)
+        await self._promise(flight, reader.supply.origin)
         try:
             await self._local.put_bytes(flight.key, data)
         except StorageUnavailable as error:

@@ -52,6 +52,11 @@ AHEAD_BYTES_MAX = 8 * 1024 * 1024
 class Uploader(Protocol):
     """Brings verified blobs of the local tier to the durable store."""
 
+    async def promise(self, key: BlobKey) -> None:
+        """Remember, over a crash too, that a blob about to be kept here is to be stored.
+        Never raises.
+        """
+
     async def add(self, key: BlobKey, *, ask_first: bool = False) -> Awaitable[None]:
         """Take one over; the future ends when it is stored. Never raises."""
 

@@ -150,10 +150,10 @@ class ManifestCache:
             return False
         key = BlobKey(group_of(upstream), descriptor.digest)
         self._hint(manifest)
-        kept = await self._store.put(key, manifest.body)
+        # First the right, then the bytes: who finds the bytes must not have to ask.
         link = Link(url=upstream.url, media_type=descriptor.media_type, size=descriptor.size)
         await self._facts.put_link(upstream, repository, descriptor.digest, link)
-        return kept
+        return await self._store.put(key, manifest.body)
 
     async def share(self, upstream: Upstream, repository: Repository, manifest: Manifest) -> None:
         """Spare other replicas the GET of a manifest that we have just fetched."""
@@ -171,7 +171,8 @@ class ManifestCache:
         if await self._coordination.get(absence) is not None:
             raise unknown
         body = await self._store.get(BlobKey(group_of(upstream), digest))
-        if body is not None:
+        shared = await self._shared.told(_shared_name(upstream, repository, digest))
+        if body is not None and not shared:
             # The bytes came by another repository: only ask whether ours has them.
             found = await upstream.resolve(repository, digest)
             if isinstance(found, Descriptor):

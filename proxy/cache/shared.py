@@ -54,6 +54,10 @@ class Shared:
             await asyncio.sleep(_LOOKS_S[min(looks, len(_LOOKS_S) - 1)])
             looks += 1
 
+    async def told(self, name: str) -> bool:
+        """Whether some replica has shared an outcome just now."""
+        return not self._alone and await self._coordination.get(f"outcome/{name}") is not None
+
     async def tell(self, name: str, outcome: bytes, *, ttl_s: float) -> None:
         """Share an outcome that came about on the way to another."""
         if not self._alone and ttl_s > 0 and len(outcome) <= VALUE_BYTES_MAX:

@@ -80,11 +80,15 @@ class Uploads:
         `ask_first`: another replica has probably stored it; look before sending.
         A marker that can't be written only costs the memory of it.
         """
+        await self.promise(key)
+        return self._enqueue(key, ask_first=ask_first)
+
+    async def promise(self, key: BlobKey) -> None:
+        """See `cache.fleet.Uploader`: only the marker, before there is anything to store."""
         try:
             await asyncio.to_thread(self._mark_blocking, key)
         except OSError as error:
             self._observe(StorageFailed(operation="pending write", reason=str(error)))
-        return self._enqueue(key, ask_first=ask_first)
 
     def add_later(self, key: BlobKey) -> None:
         """See `cache.fleet.Uploader`. Only remembered: the other replica has the marker."""

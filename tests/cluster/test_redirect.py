@@ -102,7 +102,7 @@ async def test_a_store_that_is_away_does_not_keep_what_is_here(cluster: Cluster)
 
 async def test_a_private_blob_is_not_redirected_to_strangers(cluster: Cluster) -> None:
     cluster.upstream.auth = FakeAuth(
-        realm=f"{cluster.upstream.url}/token", users={"me": "pw"}, public=frozenset()
+        realm=f"{cluster.upstream.url}/token", users={"me": "pw"}, private={"app"}
     )
     made = cluster.upstream.add("app", image(LARGE), "v1")
     path, digest = layer(0, made), str(made.layers[0].digest)

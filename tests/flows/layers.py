@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from pathlib import Path
 
-from tests.flows.conftest import Running
+from tests.flows.conftest import Running, World
 from tests.support.fake_registry import FakeRegistry, Fault
 from tests.support.images import Content, image
 
@@ -16,6 +17,14 @@ MIB = 1024 * 1024
 def add_layer(upstream: FakeRegistry, size: int, repository: str = "app") -> Content:
     """A layer of `size` bytes, alone in its image; the same bytes each time."""
     return upstream.add(repository, image(size), "v1").layers[0]
+
+
+def add_layers(upstream: FakeRegistry, count: int, size: int = 3_000_000) -> list[Content]:
+    """Different layers of `app`, each in an image of its own."""
+    return [
+        upstream.add("app", image(size, seed=str(number)), f"v{number}").layers[0]
+        for number in range(count)
+    ]
 
 
 def add_stalled_layer(
@@ -30,6 +39,12 @@ def add_stalled_layer(
 
 def path_of(blob: Content, repository: str = "app") -> str:
     return f"/v2/lab/{repository}/blobs/{blob.digest}"
+
+
+def file_of(world: World, blob: Content) -> Path:
+    """Where a proxy of this world keeps it."""
+    hexadecimal = blob.digest.hex
+    return world.root / "data" / "blobs" / "public" / "sha256" / hexadecimal[:2] / hexadecimal
 
 
 async def pull_layer(proxy: Running, blob: Content, repository: str = "app") -> None:

@@ -1,23 +1,17 @@
-"""The disk is small, full or read-only: no pull is refused for it, nothing wrong is
-completed, and what is kept stays served.
-"""
+"""The disk is small: what was used least makes room, no pull is refused, no reader hurt."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
-
-from proxy.cache.spool import WITHHELD_BYTES
 from tests.flows.conftest import World
 from tests.flows.layers import (
     MIB,
     add_layer,
+    add_layers,
+    file_of,
     path_of,
     pull_layer,
     raw_get,
@@ -25,21 +19,8 @@ from tests.flows.layers import (
     until_landed,
 )
 from tests.support.fake_registry import FakeRegistry, Fault
-from tests.support.images import Content, image
 
 SIZE = 3_000_000
-
-
-def layers(upstream: FakeRegistry, count: int, size: int = SIZE) -> list[Content]:
-    return [
-        upstream.add("app", image(size, seed=str(number)), f"v{number}").layers[0]
-        for number in range(count)
-    ]
-
-
-def file_of(world: World, blob: Content) -> Path:
-    hexadecimal = blob.digest.hex
-    return world.root / "data" / "blobs" / "public" / "sha256" / hexadecimal[:2] / hexadecimal
 
 
 def kept_bytes(world: World) -> int:
@@ -49,7 +30,7 @@ def kept_bytes(world: World) -> int:
 async def test_eviction_makes_room_and_no_pull_is_refused(
     world: World, upstream: FakeRegistry
 ) -> None:
-    blobs = layers(upstream, 12)
+    blobs = add_layers(upstream, 12)
     proxy = await world.start({"lab": upstream}, disk_bytes_max=10 * MIB)
     for blob in blobs:
         await pull_layer(proxy, blob)
@@ -68,7 +49,7 @@ async def test_eviction_makes_room_and_no_pull_is_refused(
 async def test_the_least_recently_used_blob_goes_first(
     world: World, upstream: FakeRegistry
 ) -> None:
-    a, b, c, d, e = layers(upstream, 5)
+    a, b, c, d, e = add_layers(upstream, 5)
     proxy = await world.start({"lab": upstream}, disk_bytes_max=10 * MIB)
     for blob in (a, b, c):
         await pull_layer(proxy, blob)
@@ -85,7 +66,7 @@ async def test_the_least_recently_used_blob_goes_first(
 
 
 async def test_a_use_is_noted_and_saves_a_blob(world: World, upstream: FakeRegistry) -> None:
-    a, b, c = layers(upstream, 3)
+    a, b, c = add_layers(upstream, 3)
     proxy = await world.start({"lab": upstream}, disk_bytes_max=7 * MIB)
     for blob in (a, b):
         await pull_layer(proxy, blob)
@@ -105,7 +86,7 @@ async def test_a_use_is_noted_and_saves_a_blob(world: World, upstream: FakeRegis
 async def test_a_blob_that_is_being_read_is_not_evicted_and_its_reader_not_hurt(
     world: World, upstream: FakeRegistry
 ) -> None:
-    read, *others = layers(upstream, 6)
+    read, *others = add_layers(upstream, 6)
     proxy = await world.start({"lab": upstream}, disk_bytes_max=7 * MIB)
     await pull_layer(proxy, read)
     await until_landed(proxy)
@@ -128,7 +109,7 @@ async def test_a_blob_that_is_being_read_is_not_evicted_and_its_reader_not_hurt(
 async def test_a_blob_larger_than_the_budget_is_passed_through_and_evicts_nothing(
     world: World, upstream: FakeRegistry
 ) -> None:
-    (small,) = layers(upstream, 1, size=500_000)
+    (small,) = add_layers(upstream, 1, size=500_000)
     huge = add_layer(upstream, 5 * MIB, "huge")
     proxy = await world.start({"lab": upstream}, disk_bytes_max=4 * MIB)
     await pull_layer(proxy, small)
@@ -142,92 +123,6 @@ async def test_a_blob_larger_than_the_budget_is_passed_through_and_evicts_nothin
     assert (await proxy.status())["disk"]["reserved_bytes"] == 0
 
 
-def run(*command: str | Path) -> None:
-    subprocess.run(command, check=True, capture_output=True)
-
-
-@pytest.fixture
-def small_disk(world: World) -> Iterator[Path]:
-    """The data folder on a file system of its own, of 16 MiB."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount a small file system")
-    folder = world.root / "data"
-    folder.mkdir()
-    try:
-        run("mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", folder)
-    except (OSError, subprocess.CalledProcessError) as error:
-        pytest.skip(f"a small file system can't be mounted here: {error}")
-    try:
-        yield folder
-    finally:
-        run("umount", "-l", folder)
-
-
-async def test_with_a_full_disk_pulls_go_on_and_kept_content_stays(
-    small_disk: Path, world: World, upstream: FakeRegistry
-) -> None:
-    kept, *others = layers(upstream, 4)
-    tiny = add_layer(upstream, 1000, "tiny")
-    proxy = await world.start({"lab": upstream})
-    await pull_layer(proxy, kept)
-    await until_landed(proxy)
-    filler = small_disk / "somebody else's"
-    with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(MIB))
-    with contextlib.suppress(OSError), filler.open("ab", buffering=0) as file:
-        while True:
-            file.write(b"\0" * 4096)
-    huge = add_layer(upstream, 12 * MIB, "huge")
-    for _ in range(2):
-        await pull_layer(proxy, huge, "huge")
-    # What could not be made to fit evicted nothing.
-    fetched = upstream.count(kind="blob", method="GET")
-    await pull_layer(proxy, kept)
-    assert upstream.count(kind="blob", method="GET") == fetched
-    # Something small may be kept in its place, or not; it is served.
-    await pull_layer(proxy, tiny, "tiny")
-    # The last bytes of what is passed through wait for the digest, too.
-    upstream.inject(Fault(flip_at=0), kind="blob", method="GET", times=None)
-    wrong = await proxy.ask(path_of(huge, "huge"))
-    assert wrong.cut
-    assert len(wrong.body) <= huge.size - WITHHELD_BYTES
-    upstream.heal()
-    # There is room again: it is used.
-    filler.unlink()
-    for blob in others:
-        await pull_layer(proxy, blob)
-        await until_landed(proxy)
-        assert file_of(world, blob).exists()
-
-
-async def test_a_read_only_disk_serves_what_it_has_and_passes_the_rest_through(
-    small_disk: Path, world: World, upstream: FakeRegistry
-) -> None:
-    kept, small = layers(upstream, 1)[0], add_layer(upstream, 1000, "small")
-    proxy = await world.start({"lab": upstream}, memory_bytes_max=0)
-    for blob, repository in ((kept, "app"), (small, "small")):
-        await pull_layer(proxy, blob, repository)
-    await until_landed(proxy)
-    with contextlib.ExitStack() as stack:
-        for name in ("blobs", "repos", "spool", "tmp"):
-            run("mount", "--bind", small_disk / name, small_disk / name)
-            stack.callback(run, "umount", "-l", small_disk / name)
-            run("mount", "-o", "remount,bind,ro", small_disk / name)
-        fetched = upstream.count(kind="blob")
-        await pull_layer(proxy, kept)
-        await pull_layer(proxy, small, "small")
-        assert upstream.count(kind="blob") == fetched
-        cold = upstream.add("cold", image(500, SIZE, 100_000, seed="cold"), "v1")
-        for _ in range(2):
-            await proxy.pull("/v2/lab/cold", cold, "v1")
-        assert (await proxy.status())["disk"]["reserved_bytes"] == 0
-    # Writable again.
-    await pull_layer(proxy, cold.layers[1], "cold")
-    await until_landed(proxy)
-    assert file_of(world, cold.layers[1]).exists()
-
-
 async def test_spools_that_were_left_count_as_used_and_are_the_first_to_go(
     world: World, upstream: FakeRegistry
 ) -> None:
@@ -239,7 +134,7 @@ async def test_spools_that_were_left_count_as_used_and_are_the_first_to_go(
     await until_landed(proxy)
     spools = list((world.root / "data" / "spool").iterdir())
     assert len(spools) == 2
-    (blob,) = layers(upstream, 1)
+    (blob,) = add_layers(upstream, 1)
     # It is young: somebody may come back for it. So the newcomer is passed through.
     await pull_layer(proxy, blob)
     assert not file_of(world, blob).exists()
@@ -269,7 +164,7 @@ async def test_a_left_spool_needs_no_second_room_to_be_resumed(
 async def test_readers_of_a_cut_connection_leave_no_descriptor_behind(
     world: World, upstream: FakeRegistry
 ) -> None:
-    blobs = layers(upstream, 20, size=400_000)
+    blobs = add_layers(upstream, 20, size=400_000)
     proxy = await world.start({"lab": upstream})
     for blob in blobs:
         await pull_layer(proxy, blob)

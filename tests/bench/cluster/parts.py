@@ -124,16 +124,20 @@ def streams(stage: Stage) -> None:
 
 
 def _stream(stage: Stage, replica: Replica, blob: Blob, *, slow: bool) -> float:
-    """MB/s of all but the slow one."""
-    reader = SlowReader(replica.port, f"/v2/lab/{blob.path}", _SLOW_BYTES_S) if slow else None
+    """MB/s of all but the slow one, who comes first. Without it somebody else comes
+    first and leaves, or the crowd would begin at an earlier moment of the fetch.
+    """
+    reader = SlowReader(replica.port, f"/v2/lab/{blob.path}", _SLOW_BYTES_S)
     try:
-        outcome = stage.crowd(stage.crowd_job([replica.port], blob, each=STREAMS - slow))
-        if reader is not None and (cut := reader.fault()):
+        reader.wait_begun()
+        if not slow:
+            reader.stop()
+        outcome = stage.crowd(stage.crowd_job([replica.port], blob, each=STREAMS - 1))
+        if slow and (cut := reader.fault()):
             stage.result.failed.append(cut)
     finally:
-        if reader is not None:
-            reader.stop()
-    return (STREAMS - slow) * blob.size / outcome.wall_s / 1e6
+        reader.stop()
+    return (STREAMS - 1) * blob.size / outcome.wall_s / 1e6
 
 
 def peer(stage: Stage) -> None:

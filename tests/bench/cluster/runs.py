@@ -62,10 +62,15 @@ class SlowReader:
         self._socket.connect(("127.0.0.1", port))
         self._socket.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         self._pause_s = 1024 / bytes_s
+        self._begun = threading.Event()
         self._ended = threading.Event()
         self._fault = ""
         self._thread = threading.Thread(target=self._read)
         self._thread.start()
+
+    def wait_begun(self) -> None:
+        """Until something has come; bounded."""
+        self._begun.wait(10)
 
     def fault(self) -> str:
         """Why it was not served; empty while it is."""
@@ -86,6 +91,7 @@ class SlowReader:
                 came, why = b"", str(error)
             else:
                 why = "the connection was closed"
+            self._begun.set()
             if not came:
                 if not self._ended.is_set():
                     self._fault = f"the slow reader was cut: {why}"

@@ -49,11 +49,12 @@ class Opened:
 @pytest.fixture
 async def disk(tmp_path: Path) -> AsyncIterator[Opened]:
     opened = Opened(tmp_path / "data")
-    async with opened.storage, asyncio.timeout(10):
+    async with opened.storage:
         # What comes while it counts what there is may be counted twice.
         await asyncio.sleep(0)
-        while not opened.blobs.room.counted:
-            await asyncio.sleep(0.001)
+        async with asyncio.timeout(10):
+            while not opened.blobs.room.counted:
+                await asyncio.sleep(0.001)
         yield opened
 
 
