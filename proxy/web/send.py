@@ -93,14 +93,15 @@ class Sender:
         if transport is None or transport.is_closing():
             raise ClientGone
         if transport.get_extra_info("sslcontext") is not None:
-            data = os.pread(file.fd, min(count, _TLS_PIECE), offset)
-            if not data:
-                raise TransferBroken("a stored blob is shorter than it was")
-            await self.write(data)
-            return len(data)
+            return await self._read_and_write(file, offset, count)
         loop = asyncio.get_running_loop()
         started = loop.time()
-        sent = await self._sendfile(loop, transport, file, offset, count)
+        try:
+            sent = await self._sendfile(loop, transport, file, offset, count)
+        except asyncio.SendfileNotAvailableError:
+            # Before the first byte: the client has left (the write will say so), or
+            # this file system can't.
+            return await self._read_and_write(file, offset, count)
         if sent < count:
             raise TransferBroken("a stored blob is shorter than it was")
         if loop.time() - started < _WINDOW_FAST_S:
@@ -110,6 +111,13 @@ class Sender:
             self._window = max(_WINDOW_MIN, self._window // 4)
         self.sent += sent
         return sent
+
+    async def _read_and_write(self, file: OpenFile, offset: int, count: int) -> int:
+        data = os.pread(file.fd, min(count, _TLS_PIECE), offset)
+        if not data:
+            raise TransferBroken("a stored blob is shorter than it was")
+        await self.write(data)
+        return len(data)
 
     async def _sendfile(
         self,
@@ -125,6 +133,8 @@ class Sender:
                 return await loop.sendfile(transport, file, offset, count, fallback=False)  # type: ignore[arg-type]
         except (ConnectionError, TimeoutError) as error:
             raise ClientGone from error
+        except asyncio.SendfileNotAvailableError:
+            raise
         except RuntimeError as error:
             if transport.is_closing():
                 raise ClientGone from error
