@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Awaitable
 from concurrent.futures import Executor
 from contextlib import aclosing
 from typing import Literal
@@ -85,8 +86,10 @@ class Filler:
         beat = asyncio.create_task(_beat(flight, supplies)) if self._fleet.together else None
         try:
             if await self._fill(flight, supplies):
+                # Queued first: who sees no fill any more must find it among the uploads.
+                stored = await self._queue(flight, supplies)
                 flight.end()
-                await self._upload(flight, supplies)
+                await _until_stored(stored)
         finally:
             if beat is not None:
                 beat.cancel()
@@ -120,18 +123,15 @@ class Filler:
             )
         return kept
 
-    async def _upload(self, flight: Flight, supplies: FleetSupplies) -> None:
+    async def _queue(self, flight: Flight, supplies: FleetSupplies) -> Awaitable[None] | None:
+        """For the durable store, unless that or another replica has seen to it."""
         uploader = self._fleet.uploader
         if uploader is None or supplies.origin == "storage":
-            return
+            return None
         if supplies.origin == "peer":
             uploader.add_later(flight.key)
-            return
-        stored = await uploader.add(flight.key, ask_first=supplies.lease is None)
-        with contextlib.suppress(TimeoutError):
-            # Shielded: that we no longer hold the claim does not end the upload.
-            async with asyncio.timeout(_CLAIMED_AFTER_S):
-                await asyncio.shield(asyncio.ensure_future(stored))
+            return None
+        return await uploader.add(flight.key, ask_first=supplies.lease is None)
 
     async def _bring(self, flight: Flight, supplies: FleetSupplies) -> bool:
         """Whether it could be kept."""
@@ -266,6 +266,14 @@ class Filler:
         spool.publish_verified()
         flight.show(spool)
         return await to_the_end(self._spools.keep(flight.key, spool))
+
+
+async def _until_stored(stored: Awaitable[None] | None) -> None:
+    """Holding the claim meanwhile; that we stop holding it does not end the upload."""
+    if stored is not None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_CLAIMED_AFTER_S):
+                await asyncio.shield(asyncio.ensure_future(stored))
 
 
 async def _beat(flight: Flight, supplies: FleetSupplies) -> None:

@@ -193,7 +193,8 @@ class Cluster:
             counts = [
                 await self.metric(n, gauge)
                 for n in numbers or range(len(self.replicas))
-                for gauge in ("entrepot_pending_uploads ", "entrepot_flights_in_progress ")
+                # In this order: what is no fill any more is an upload already.
+                for gauge in ("entrepot_flights_in_progress ", "entrepot_pending_uploads ")
             ]
             return not any(counts)
 
