@@ -173,8 +173,9 @@ class Replica(Server):
 
     def unstored(self) -> int:
         """Blobs that S3 does not have yet."""
-        with suppress(FileNotFoundError):
-            return len(os.listdir(self.folder / "data" / "pending"))
+        pending = self.folder / "data" / "pending"
+        with suppress(FileNotFoundError), os.scandir(pending) as found:
+            return sum(1 for one in found if one.is_file())
         return 0
 
     def owns(self, ports: set[int]) -> bool:
