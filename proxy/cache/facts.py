@@ -125,10 +125,6 @@ class Facts:
             return
         await self._put(key, link, encode_link(link))
 
-    async def drop_link(self, upstream: Upstream, repository: Repository, digest: Digest) -> None:
-        """The upstream says that the repository may not."""
-        await self._delete(keys.link(upstream.name, repository, digest))
-
     async def exposure(self, upstream: Upstream, repository: Repository) -> Exposure | None:
         """When the repository was last seen to be readable by anyone."""
         key = keys.exposed(upstream.name, repository)
