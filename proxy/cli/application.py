@@ -1,0 +1,96 @@
+"""The program: its name, its options, and what its commands share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+import proxy
+from proxy.config import ConfigError, Settings, host_and_port
+from proxy.config import load as load_settings
+
+app = typer.Typer(
+    help="A pull-through caching registry proxy.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config", "-c", help="YAML file; else $ENTREPOT_CONFIG or /etc/entrepot/entrepot.yaml."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+AdminOption = Annotated[
+    str | None, typer.Option(help="The admin listener; else the configured admin_listen.")
+]
+
+
+def main() -> None:
+    """The `entrepot` command."""
+    app(prog_name="entrepot")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"entrepot {proxy.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
+def load(config: Path | None, overrides: Mapping[str, Any]) -> Settings:
+    """The settings, or the end of the program with every mistake in them told."""
+    try:
+        return load_settings(config, os.environ, overrides)
+    except ConfigError as error:
+        refuse(error)
+
+
+def refuse(error: ConfigError) -> NoReturn:
+    """End the program because of the configuration."""
+    for line in error.lines():
+        typer.echo(line, err=True)
+    count = len(error.problems)
+    typer.echo(
+        f"entrepot: {count} mistake{'s' if count > 1 else ''} in the configuration", err=True
+    )
+    raise typer.Exit(2) from error
+
+
+def reach(admin_listen: str) -> str:
+    """The URL to reach a listener at, which is not always the address it binds."""
+    host, port = host_and_port(admin_listen)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - undone, not bound
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def post(config: Path | None, admin: str | None, target: str) -> dict[str, Any]:
+    """What the admin listener answers, or the end of the program with the reason."""
+    from proxy.admin_client import Refused  # noqa: PLC0415 - only these commands need it
+    from proxy.admin_client import post as post_to  # noqa: PLC0415
+
+    url = (admin or reach(load(config, {}).admin_listen)).rstrip("/") + target
+    try:
+        return post_to(url)
+    except Refused as refused:
+        typer.echo(f"{url}: {refused}", err=True)
+        raise typer.Exit(1) from refused
