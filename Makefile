@@ -3,7 +3,10 @@
 #   make run     start Entrepot on 127.0.0.1:5000, keeping its data in .entrepot
 #   make check   what to run before each commit; a minute or two
 #   make test    all there is: check, whole flows, real clients, the coverage gate
-#   make bench   Entrepot and its peers side by side
+#   make wheel   sdist, wheel, and the wheels of all it needs, in dist/
+#   make dist    the same, and the image archive
+#   make demo    a small fleet under load, to look at
+#   make bench   Entrepot and its peers side by side; bench-check: its counts only
 #   make bench-cluster   three replicas with Redis and S3, loaded, robbed and killed
 #   make clean   remove what these made (but not .entrepot, which is your cache)
 
@@ -13,6 +16,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
+INSTALLED := $(VENV)/wheel
 
 # Decisions without I/O: every branch of them is tested, or the gate closes.
 comma := ,
@@ -20,7 +24,8 @@ empty :=
 PURE := proxy/oci/*.py proxy/cache/freshness.py proxy/cache/eviction.py
 
 .DELETE_ON_ERROR:
-.PHONY: run check test lint gate bench bench-cluster clean
+.PHONY: run check test lint gate wheel dist installed demo bench bench-check bench-peers \
+	bench-chart bench-cluster clean
 
 run: $(RUNTIME)
 	$(BIN)/entrepot serve --data-dir .entrepot
@@ -29,8 +34,11 @@ check: lint
 	$(BIN)/python -m pytest tests/unit tests/conformance
 
 # The gate comes before the one run of everything, so that pytest has the last word.
-test: lint gate
-	$(BIN)/python -m pytest tests
+# What tests start is the wheel in an environment of its own, as users install it.
+test: lint gate installed
+	DIST_FOLDER=$(CURDIR)/dist INSTALLED_PYTHON=$(CURDIR)/$(INSTALLED)/bin/python \
+		$(BIN)/python -m pytest tests
+	$(BIN)/python -m tests.bench.check
 
 lint: $(DEVELOPMENT)
 	$(BIN)/ruff check .
@@ -44,6 +52,36 @@ gate: $(DEVELOPMENT)
 	$(BIN)/coverage report --show-missing --fail-under=100 \
 		--include='$(subst $(empty) $(empty),$(comma),$(PURE))'
 
+wheel: $(DEVELOPMENT)
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	$(PIP) wheel -c constraints.txt -w dist/wheels dist/entrepot-*.whl
+
+dist: wheel
+	deploy/image/archive.sh dist/entrepot-image.tar
+
+installed: wheel
+	rm -rf $(INSTALLED)
+	$(PYTHON) -m venv $(INSTALLED)
+	$(INSTALLED)/bin/python -m pip --disable-pip-version-check --quiet install \
+		--no-index --find-links dist/wheels dist/entrepot-*.whl
+
+demo: $(DEVELOPMENT)
+	$(BIN)/python -m tests.demo
+
+# Counts and ratios only, against the last ones kept: no time decides.
+bench-check: $(DEVELOPMENT)
+	$(BIN)/python -m tests.bench.check
+
+# distribution 3, where there is Go; `make bench` looks for it in .bench
+bench-peers:
+	GOBIN=$(CURDIR)/.bench go install github.com/distribution/distribution/v3/cmd/registry@v3.1.2
+
+bench-chart: $(DEVELOPMENT)
+	$(PIP) install -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m tests.bench.chart
+	$(BIN)/python -m tests.bench.readme
+
 bench: $(DEVELOPMENT)
 	$(BIN)/python -m tests.bench
 
@@ -51,7 +89,7 @@ bench-cluster: $(DEVELOPMENT)
 	$(BIN)/python -m tests.bench.cluster
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache \
+	rm -rf $(VENV) .bench build dist *.egg-info .coverage .hypothesis .mypy_cache .pytest_cache \
 		.ruff_cache .import_linter_cache
 	find proxy tests -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -9,6 +9,7 @@ import urllib.request
 from typing import Any
 
 HEALTH_TIMEOUT_S = 3.0
+ANSWER_TIMEOUT_S = 30.0
 _NO_URL = "must be an http:// or https:// URL"
 _SCHEMES = ("http://", "https://")
 
@@ -34,13 +35,22 @@ def trouble_at(url: str) -> str | None:
     return None if status == 200 else f"answered {status}"
 
 
+def get(url: str) -> dict[str, Any]:
+    """The JSON that `url` answers, soon. Raises `Refused`."""
+    return _ask(url, None, ANSWER_TIMEOUT_S)
+
+
 def post(url: str) -> dict[str, Any]:
     """The JSON that `url` answers; takes as long as the work takes. Raises `Refused`."""
+    return _ask(url, b"", None)
+
+
+def _ask(url: str, data: bytes | None, timeout_s: float | None) -> dict[str, Any]:
     if not url.startswith(_SCHEMES):
         raise Refused(_NO_URL)
-    request = urllib.request.Request(url, method="POST", data=b"")  # noqa: S310 - checked above
+    request = urllib.request.Request(url, data=data)  # noqa: S310 - checked above
     try:
-        with _opener().open(request) as answer:
+        with _opener().open(request, timeout=timeout_s) as answer:
             return dict(json.load(answer))
     except urllib.error.HTTPError as error:
         with error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import resource
-import secrets
 import signal
 import sys
 import time
@@ -21,45 +20,55 @@ import structlog
 from aiohttp import web
 
 from proxy import __version__, logs
-from proxy.backing import Backing, check_advertised, open_backing
+from proxy.backing import Backing, open_backing
 from proxy.cache.assembly import Cache, Limits
+from proxy.cache.standing import Lives, ending_with_failures
 from proxy.config import Settings
 from proxy.errors import StartupError
-from proxy.events import PeerServed
+from proxy.explain import Explainer
+from proxy.listeners import bound, documented, listen_admin, listen_to_peers
+from proxy.notify import Manager
+from proxy.ports import Clock
 from proxy.status import Status
 from proxy.telemetry import Telemetry
+from proxy.telemetry.traces import open_traces
 from proxy.upkeep import Upkeep
 from proxy.upstreams import expose, open_upstreams, policies, routes
-from proxy.web.access import access_log
+from proxy.web.access import access_log, repeated_log
+from proxy.web.fastlane import FastLane
 from proxy.web.ops import admin_app
-from proxy.web.peers import PeerHandler
 from proxy.web.redirect import Redirector
 from proxy.web.registry import RegistryHandler
-from proxy.web.server import BACKLOG, PullServer, listen
+from proxy.web.repeats import Repeats
+from proxy.web.server import PullServer, listen
 from proxy.web.tls import Certificates
 
 # Writers of spools; more would only queue in the disk.
 _DISK_THREADS = 8
 _FILES_WANTED = 65_536
+# Of the memory for small objects, so much again may hold answers made of them.
+_LANE_SHARE = 4
 
 log = structlog.get_logger("entrepot")
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings, manager: Manager) -> int:
     """Serve until SIGTERM or SIGINT; the exit code. Raises `StartupError`."""
     logs.configure(settings.log_format, settings.log_level)
     _raise_file_limit()
-    return asyncio.run(_serve(settings))
+    return asyncio.run(_serve(settings, manager))
 
 
-async def _serve(settings: Settings) -> int:
+async def _serve(settings: Settings, manager: Manager) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    async with Entrepot(settings) as entrepot:
+    async with Entrepot(settings) as entrepot, manager.watching():
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         print(_greeting(entrepot), flush=True)  # noqa: T201 - for the person who started it
+        manager.ready()
         await stop.wait()
+        manager.stopping()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)  # A second one ends it at once.
         await entrepot.drain()
@@ -73,8 +82,10 @@ class Entrepot:
     raises `StartupError`.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, clock: Clock = time.time) -> None:
+        """`clock`: what the cache goes by."""
         self.settings = settings
+        self.clock = clock
         self.telemetry = Telemetry()
         self.address = ""
         self.admin_address = ""
@@ -106,12 +117,17 @@ class Entrepot:
                     await self.status.wait_idle()
 
     async def _start(self, stack: AsyncExitStack) -> None:
-        settings, observe = self.settings, self.telemetry.observe
+        settings = self.settings
+        traces = open_traces(settings.otlp_url, settings.otlp_ratio, self.telemetry.observe)
+        stack.push_async_callback(asyncio.to_thread, traces.close)
+        observe = traces.observe
+        self.telemetry.expect(settings.upstreams)
+        health = Lives()
         backing = await stack.enter_async_context(open_backing(settings, observe))
         upstreams = await stack.enter_async_context(
             open_upstreams(
                 settings,
-                observe,
+                ending_with_failures(health, observe),
                 backing.shared,
                 together=backing.coordination if backing.fleet.together else None,
             )
@@ -125,14 +141,23 @@ class Entrepot:
             coordination=backing.coordination,
             disk=disk,
             observe=observe,
-            clock=time.time,
+            clock=self.clock,
             policies=policies(settings),
             expose=expose(settings),
             limits=_limits(settings),
+            health=health,
         )
         stack.push_async_callback(cache.aclose)
         self.status = status = Status(cache, backing, upstreams)
         self.telemetry.gauges(status.gauges())
+        lane = FastLane(
+            settings.memory_bytes_max // _LANE_SHARE,
+            observe=observe,
+            clock=self.clock,
+            log=repeated_log(enabled=settings.access_log),
+        )
+        self.telemetry.late(lane.flush)
+        stack.callback(lane.flush)
         handler = RegistryHandler(
             routes=routes(settings),
             upstreams=upstreams,
@@ -146,15 +171,33 @@ class Entrepot:
             relay_429=frozenset(n for n, one in settings.upstreams.items() if one.relay_429),
             dockerd_blob_404=settings.dockerd_blob_404,
             redirector=_redirector(settings, backing, cache),
+            traced=traces.begin,
+            repeats=Repeats(lane, tags=cache.tags, blobs=cache.blobs),
         )
         upkeep = Upkeep(settings, backing, upstreams, observe)
         await stack.enter_async_context(upkeep)
-        await self._listen_admin(stack, status, upkeep)
-        await self._listen_peers(stack, backing, cache)
-        await self._listen(stack, status, handler)
+        explainer = Explainer(settings, cache, backing, upstreams, clock=self.clock)
+        self.admin_address = await listen_admin(
+            stack,
+            settings.admin_listen,
+            admin_app(
+                ready=self._missing,
+                metrics=self.telemetry.render,
+                status=status.document,
+                scrub=lambda: documented(upkeep.scrub()),
+                evict=lambda dry_run: documented(upkeep.expire(dry_run=dry_run)),
+                explain=explainer.document,
+            ),
+        )
+        if backing.peer_socket is not None and settings.peer_secret is not None:
+            secret = settings.peer_secret.get_secret_value().encode()
+            await listen_to_peers(
+                stack, settings, backing, cache, secret=secret, observe=self.telemetry.observe
+            )
+        await self._listen(stack, status, handler, lane)
 
     async def _listen(
-        self, stack: AsyncExitStack, status: Status, handler: RegistryHandler
+        self, stack: AsyncExitStack, status: Status, handler: RegistryHandler, lane: FastLane
     ) -> None:
         settings = self.settings
         certificates = _certificates(settings)
@@ -166,6 +209,7 @@ class Entrepot:
             handler,
             connections_max=settings.connections_max,
             header_bytes_max=settings.header_bytes_max,
+            lane=lane,
         )
         status.server = server
         # What runs has had drain_s already. Not 0: to aiohttp that means "no limit".
@@ -179,54 +223,7 @@ class Entrepot:
             )
         except OSError as error:
             raise StartupError(f"can't listen at {settings.listen}: {error.strerror}") from error
-        self.address = _bound(runner)
-
-    async def _listen_peers(self, stack: AsyncExitStack, backing: Backing, cache: Cache) -> None:
-        secret = self.settings.peer_secret
-        if backing.peer_socket is None or secret is None:
-            return
-        identity = secrets.token_hex(8)
-        handler = PeerHandler(
-            secret=secret.get_secret_value().encode(),
-            identity=identity,
-            flights=cache.flights,
-            local=backing.local.blobs,
-            clock=time.time,
-            send_stall_s=self.settings.send_stall_s,
-            sent=lambda count: self.telemetry.observe(PeerServed(count=count)),
-        )
-        server = web.Server(handler, handler_cancellation=True, access_log=None)
-        runner = web.ServerRunner(server, shutdown_timeout=0.1)
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        await web.SockSite(runner, backing.peer_socket, backlog=BACKLOG).start()
-        checking = asyncio.create_task(check_advertised(backing, identity))
-        stack.callback(checking.cancel)
-
-    async def _listen_admin(self, stack: AsyncExitStack, status: Status, upkeep: Upkeep) -> None:
-        async def scrub() -> dict[str, object]:
-            return (await upkeep.scrub()).document()
-
-        async def evict(dry_run: bool) -> dict[str, object]:
-            return (await upkeep.expire(dry_run=dry_run)).document()
-
-        app = admin_app(
-            ready=self._missing,
-            metrics=self.telemetry.render,
-            status=status.document,
-            scrub=scrub,
-            evict=evict,
-        )
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        try:
-            await listen(runner, self.settings.admin_listen)
-        except OSError as error:
-            raise StartupError(
-                f"can't listen at {self.settings.admin_listen}: {error.strerror}"
-            ) from error
-        self.admin_address = _bound(runner)
+        self.address = bound(runner)
 
     def _missing(self) -> str | None:
         if self._draining:
@@ -240,6 +237,7 @@ def _limits(settings: Settings) -> Limits:
         memory_object_bytes_max=settings.memory_object_bytes_max,
         manifest_bytes_max=settings.manifest_bytes_max,
         flights_max=settings.flights_max,
+        blob_connections_max=settings.blob_connections_max,
         header_budget_s=settings.header_budget_s,
         revalidate_budget_s=settings.revalidate_budget_s,
         negative_s=settings.negative_s,
@@ -258,11 +256,6 @@ def _certificates(settings: Settings) -> Certificates | None:
     if settings.tls_cert_file is None or settings.tls_key_file is None:
         return None
     return Certificates(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
-
-
-def _bound(runner: web.BaseRunner) -> str:
-    host, port = runner.addresses[0][:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _raise_file_limit() -> None:

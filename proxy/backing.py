@@ -11,13 +11,15 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import structlog
 
 from proxy.cache.fleet import Fleet
 from proxy.cache.shared import Shared
-from proxy.config import Settings, host_and_port
+from proxy.cache.told_links import ToldLinks
+from proxy.config import RedisSettings, Settings, host_and_port
 from proxy.coordination.local import LocalCoordination
 from proxy.errors import StartupError, StorageUnavailable
 from proxy.ports import BlobKey, Coordination, Observe, Records
@@ -26,6 +28,9 @@ from proxy.storage.mirror import MirroredRecords
 from proxy.storage.owed import OwedRecords
 from proxy.storage.uploads import Uploads
 from proxy.upstream.peer import HttpPeers
+
+if TYPE_CHECKING:
+    from proxy.coordination.redis_client import RedisConfig
 
 log = structlog.get_logger("entrepot")
 
@@ -121,32 +126,42 @@ async def _redis(
 ) -> Coordination:
     # The library is only loaded where it is used.
     from proxy.coordination.redis import RedisCoordination  # noqa: PLC0415
-    from proxy.coordination.redis_client import RedisConfig  # noqa: PLC0415
 
     one = settings.redis
     if one is None:
         return LocalCoordination()
     try:
         coordination = RedisCoordination(
-            RedisConfig(
-                url=one.url or ("rediss://sentinel" if one.tls else "redis://sentinel"),
-                username=one.username,
-                password=None if one.password is None else one.password.get_secret_value(),
-                sentinels=one.sentinel,
-                sentinel_master=one.sentinel_master or "mymaster",
-                cluster=one.cluster,
-                ca_file=None if one.ca_file is None else str(one.ca_file),
-                cert_file=None if one.cert_file is None else str(one.cert_file),
-                key_file=None if one.key_file is None else str(one.key_file),
-                insecure=one.insecure,
-                prefix=one.prefix,
-            ),
+            redis_config(one),
             advertise_url=advertise_url,
             observe=observe,
         )
     except ValueError as error:
         raise StartupError(f"redis: {error}") from error
     return await stack.enter_async_context(coordination)
+
+
+def redis_config(one: RedisSettings) -> RedisConfig:
+    """Where Redis is, in the words of its client."""
+    from proxy.coordination.redis_client import RedisConfig  # noqa: PLC0415 - see above
+
+    return RedisConfig(
+        url=one.url or ("rediss://sentinel" if one.tls else "redis://sentinel"),
+        username=one.username,
+        password=None if one.password is None else one.password.get_secret_value(),
+        sentinels=one.sentinel,
+        sentinel_master=one.sentinel_master or "mymaster",
+        sentinel_username=one.sentinel_username,
+        sentinel_password=(
+            None if one.sentinel_password is None else one.sentinel_password.get_secret_value()
+        ),
+        cluster=one.cluster,
+        ca_file=None if one.ca_file is None else str(one.ca_file),
+        cert_file=None if one.cert_file is None else str(one.cert_file),
+        key_file=None if one.key_file is None else str(one.key_file),
+        insecure=one.insecure,
+        prefix=one.prefix,
+    )
 
 
 async def _open_s3(
@@ -180,7 +195,10 @@ async def _open_s3(
     stack.push_async_callback(owed.aclose)
     blobs.pinned = uploads.__contains__
     backing.uploads = uploads
-    backing.records = records = MirroredRecords(s3.records, backing.local.records, owed, observe)
+    durable: Records = s3.records
+    if settings.redis is not None:
+        durable = ToldLinks(durable, backing.coordination)
+    backing.records = records = MirroredRecords(durable, backing.local.records, owed, observe)
     stack.push_async_callback(records.aclose)
     backing.fleet = Fleet(
         durable=s3.blobs,

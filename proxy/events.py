@@ -1,4 +1,4 @@
-"""Frozen facts that the inner layers state; `telemetry.py` turns them into
+"""Frozen facts that the inner layers state; `telemetry` turns them into
 metrics and log lines. Nobody in `cache` or `upstream` knows Prometheus.
 """
 
@@ -25,6 +25,8 @@ class RequestServed:
     """False: the client left, or we had to cut the body."""
     duration_s: float
     first_byte_s: float
+    count: int = 1
+    """So many equal ones; the times are their means."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +101,7 @@ class FlightEnded:
 
     digest: str
     upstream: str
-    outcome: Literal["stored", "unkept", "failed", "mismatch", "refused", "cancelled"]
+    outcome: Literal["stored", "partial", "unkept", "failed", "mismatch", "refused", "cancelled"]
     size: int
     duration_s: float
     reason: str = ""
@@ -167,6 +169,8 @@ class TagMoved:
     repository: str
     tag: str
     digest: str
+    back: bool = False
+    """It named this digest before the one that it leaves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +179,17 @@ class StorageFailed:
 
     operation: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StorageAsked:
+    """One call to S3, with all its tries."""
+
+    operation: str
+    """As botocore names it: one of those that `storage/s3` uses."""
+    answered: bool
+    """False: no answer, or one that says "later". A refusal is an answer."""
+    duration_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,6 +242,7 @@ Event = (
     | ServedStale
     | TagMoved
     | StorageFailed
+    | StorageAsked
     | CoordinationMoved
     | CoordinationAsked
     | LeaseMoved

@@ -40,7 +40,8 @@ def configure(log_format: Format, log_level: Level, stream: TextIO | None = None
     level = _LEVELS[log_level]
     shared: list[Processor] = [
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        # Unless the line is of something a moment ago and brings its own.
+        structlog.processors.MaybeTimeStamper(fmt="iso", utc=True),
     ]
     ending = _ending(console=console, colors=terminal)
     structlog.configure(

@@ -34,18 +34,25 @@ class BlobKey:
     digest: Digest
 
 
+Chunk = bytes | memoryview
+"""Some bytes on their way. A view is of memory that is used again once it is gone."""
+
+
 @dataclass(slots=True)
 class Body:
     """Bytes on their way from a source.
 
     `size` is that of the *whole* blob in bytes, None if the source won't say.
     `offset` is where `chunks` begin: 0 when a source ignored the asked offset.
+    `end` is where they end, if that is known; more than was asked when a source
+    ignored the asked end.
     `chunks` raises `TransferBroken` when it ends early, stalls or is reset.
     """
 
     size: int | None
     offset: int
-    chunks: AsyncIterator[bytes]
+    chunks: AsyncIterator[Chunk]
+    end: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +150,11 @@ class Upstream(Protocol):
         """Whether the upstream shows this to someone without credentials."""
 
     def health(self) -> UpstreamHealth: ...
+
+    def spare_connections(self) -> int:
+        """How many more transfers may begin now only to make others faster; 0 or less:
+        none. Keeps at least half of the connections for those that are needed.
+        """
 
     async def aclose(self) -> None: ...
 

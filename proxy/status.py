@@ -40,6 +40,10 @@ class Status:
                 "Disk set aside for fills in progress.",
                 lambda: room.reserved,
             ),
+            "entrepot_disk_limit_bytes": (
+                "How much disk may be kept in use: by the settings, and by what is free.",
+                lambda: room.limit,
+            ),
             "entrepot_pending_uploads": (
                 "Blobs that wait to be stored in S3.",
                 lambda: 0 if self._backing.uploads is None else len(self._backing.uploads),

@@ -1,7 +1,8 @@
 """What goes on beside serving: expiry of the durable store, scrubs, trimming the mirror.
 
 Nothing here may end the process or delay a request; what fails is logged and
-tried again at its next turn.
+tried again at its next turn. What concerns the durable store is done by one
+replica for all, once a period; without coordination, by each.
 """
 
 from __future__ import annotations
@@ -19,13 +20,30 @@ from proxy.cache.expiry import Expiry, Round
 from proxy.cache.scrub import Scrub, Scrubbed
 from proxy.config import Settings
 from proxy.errors import EntrepotError, StorageUnavailable
-from proxy.ports import PUBLIC, Observe, Upstream
+from proxy.ports import PUBLIC, Coordination, Observe, Upstream
 from proxy.storage.mirror import trim_blocking
 
 _EXPIRY_EVERY_S = 600.0
 _TRIM_EVERY_S = 3600.0
+# Less than a period, or who did it last time would find its own note and wait another one.
+_NOTED_SHARE = 0.9
 
 log = structlog.get_logger("entrepot")
+
+
+class Turns:
+    """Work that one replica does for all. May be forgotten: then it is done again."""
+
+    def __init__(self, coordination: Coordination) -> None:
+        self._coordination = coordination
+
+    async def due(self, name: str) -> bool:
+        """Whether no replica has done it within its period."""
+        return await self._coordination.get(_done(name)) is None
+
+    async def done(self, name: str, *, every_s: float) -> None:
+        """It was done here, for a period of `every_s`."""
+        await self._coordination.put(_done(name), b"done", ttl_s=every_s * _NOTED_SHARE)
 
 
 class Upkeep:
@@ -61,15 +79,17 @@ class Upkeep:
                 clock=time.time,
             )
         self._bounded = s3 is not None and (s3.bytes_max is not None or s3.expire_s is not None)
+        self._turns = Turns(backing.coordination)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         if self._expiry is not None:
             self._every(_TRIM_EVERY_S, self._trim)
         if self._bounded:
-            self._every(_EXPIRY_EVERY_S, self.expire)
+            self._every(_EXPIRY_EVERY_S, self._expire_for_all)
         if self._settings.scrub_every_s is not None:
-            self._every(self._settings.scrub_every_s, self.scrub)
+            every_s = self._settings.scrub_every_s
+            self._every(every_s, lambda: self._scrub_in_turn(every_s))
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
@@ -86,11 +106,24 @@ class Upkeep:
         log.info("expiry", **done.document())
         return done
 
-    async def scrub(self) -> Scrubbed:
-        """Read everything that is kept. Raises `StorageUnavailable`."""
-        done = await self._scrub.run()
+    async def scrub(self, *, store: bool = True) -> Scrubbed:
+        """Read everything that is kept, here and in the durable `store`. Raises
+        `StorageUnavailable`.
+        """
+        done = await self._scrub.run(store=store)
         log.info("scrub", **done.document())
         return done
+
+    async def _expire_for_all(self) -> None:
+        if await self._turns.due("expiry") and not (await self.expire()).elsewhere:
+            await self._turns.done("expiry", every_s=_EXPIRY_EVERY_S)
+
+    async def _scrub_in_turn(self, every_s: float) -> None:
+        """What is here each replica reads itself."""
+        store = await self._turns.due("scrub")
+        done = await self.scrub(store=store)
+        if store and not done.elsewhere:
+            await self._turns.done("scrub", every_s=every_s)
 
     async def _trim(self) -> None:
         with contextlib.suppress(OSError):
@@ -106,3 +139,7 @@ class Upkeep:
                     log.warning("upkeep failed", reason=str(error))
 
         self._tasks.append(asyncio.create_task(repeat()))
+
+
+def _done(name: str) -> str:
+    return f"done/{name}"

@@ -17,8 +17,10 @@ from proxy.cache.listings import Listings
 from proxy.cache.local import LocalBlobs
 from proxy.cache.lru import Lru
 from proxy.cache.manifests import ManifestCache
+from proxy.cache.scanproof import ScanProof
 from proxy.cache.shared import Shared
 from proxy.cache.small_store import SmallStore
+from proxy.cache.standing import Lives
 from proxy.cache.tags import TagCache
 from proxy.oci.digest import Digest
 from proxy.ports import BlobKey, Clock, Coordination, Observe, Records
@@ -34,6 +36,7 @@ class Limits:
     memory_object_bytes_max: int
     manifest_bytes_max: int
     flights_max: int
+    blob_connections_max: int
     header_budget_s: float
     revalidate_budget_s: float
     negative_s: float
@@ -57,12 +60,13 @@ class Cache:
         policies: Mapping[str, Policy],
         expose: dict[str, Expose],
         limits: Limits,
+        health: Lives,
     ) -> None:
-        self.memory: Lru[BlobKey, bytes] = Lru(
+        self.memory: Lru[BlobKey, bytes] = ScanProof(
             limits.memory_bytes_max, weigh=len, heaviest=limits.memory_object_bytes_max
         )
         size_hints: Lru[Digest, int] = Lru(_SIZE_HINTS_MAX)
-        facts = Facts(records, observe, clock)
+        self.facts = facts = Facts(records, observe, clock)
         self._exposure = ExposureGuard(
             expose, facts=facts, clock=clock, recheck_s=limits.expose_recheck_s
         )
@@ -75,6 +79,7 @@ class Cache:
             coordination=coordination,
             disk=disk,
             observe=observe,
+            lanes_max=limits.blob_connections_max,
         )
         self.flights = Flights(filler.fill, limit=limits.flights_max, observe=observe)
         self.blobs = BlobCache(
@@ -106,6 +111,7 @@ class Cache:
             shared=shared,
             coordination=coordination,
             negative_s=limits.negative_s,
+            health=health,
         )
         self.tags = TagCache(
             manifests=self._manifests,
@@ -136,3 +142,4 @@ class Cache:
         await self.flights.aclose(grace_s=0)
         for part in (self.listings, self.tags, self._manifests, self.blobs, self._exposure):
             await part.aclose()
+        await self.facts.aclose()

@@ -5,32 +5,30 @@
 3. Being fetched by somebody: join. Not at all: start a flight. The flight's own
    successful GET is the proof for its first source, so a cold blob costs no
    extra round trip.
-4. No room, too many flights, or a range far ahead of a slow fill: straight
-   through from the upstream, kept nowhere.
+4. No room or too many flights: straight through from the upstream, kept nowhere.
+
+The last two are the part of `bringing.py`.
 """
 
 from __future__ import annotations
 
 import contextlib
 
+from proxy.cache.bringing import Bringing, SpanWanted
 from proxy.cache.budget import answer_within
-from proxy.cache.content import Bytes, Content, File, Outcome
+from proxy.cache.content import Bytes, Content, File
 from proxy.cache.exposure import ExposureGuard
 from proxy.cache.facts import Facts
-from proxy.cache.fill import SMALL_BYTES_MAX
 from proxy.cache.fleet import Fleet
 from proxy.cache.flights import Flights, Source
 from proxy.cache.local import LocalBlobs, OpenFile
 from proxy.cache.lru import Lru
 from proxy.cache.passthrough import Passthrough
-from proxy.cache.spool import Spool
+from proxy.cache.standing import Standing
 from proxy.cache.vouching import Vouching, group_of
 from proxy.errors import (
     BadUpstreamAnswer,
-    DigestMismatch,
-    Overloaded,
     StorageUnavailable,
-    UnknownBlob,
     UpstreamUnavailable,
 )
 from proxy.events import StorageFailed
@@ -38,8 +36,6 @@ from proxy.oci.digest import Digest
 from proxy.oci.names import Repository
 from proxy.ports import PUBLIC, BlobKey, Coordination, Observe, Upstream
 
-# A range that starts further ahead of what a flight has than this does not wait.
-AHEAD_BYTES_MAX = 8 * 1024 * 1024
 _TRIES = 3
 
 
@@ -73,14 +69,24 @@ class BlobCache:
         self._memory_object_bytes_max = memory_object_bytes_max
         self._fleet = fleet
         self._coordination = coordination
-        self._passthrough = Passthrough(fleet, coordination, observe)
         self._vouching = Vouching(facts, coordination, negative_s=negative_s)
+        self._bringing = Bringing(
+            flights=flights,
+            vouching=self._vouching,
+            passthrough=Passthrough(fleet, coordination, observe),
+            size_hints=size_hints,
+            held_size=self._held_size,
+        )
 
     async def open(
-        self, upstream: Upstream, repository: Repository, digest: Digest, *, start: int = 0
+        self,
+        upstream: Upstream,
+        repository: Repository,
+        digest: Digest,
+        *,
+        span: SpanWanted | None = None,
     ) -> Content:
-        """The blob, ready to be sent; `start` is the first byte that is wanted,
-        negative: counted from the end.
+        """The blob, ready to be sent; `span`: only this range of it is wanted.
 
         Raises `UnknownBlob`, `AccessDenied`, `UpstreamUnavailable` (within the
         header budget), `Overloaded`.
@@ -92,7 +98,7 @@ class BlobCache:
             async with answer_within(self._header_budget_s, upstream):
                 content = await self._open_held(key, source)
                 if content is None:
-                    content = await self._bring(key, source, start, ends)
+                    content = await self._bringing.bring(key, source, span, ends)
             if content is not None:
                 self._coordination.touch(key)
                 return content
@@ -112,6 +118,25 @@ class BlobCache:
         if size is None:
             raise UpstreamUnavailable(f"{upstream.name} does not say how long {digest} is")
         return size
+
+    def standing(
+        self, upstream: Upstream, repository: Repository, digest: Digest, *, read: bool
+    ) -> tuple[bytes, Standing] | None:
+        """The bytes in memory, and for how long `open` (`read`) or `stat` would answer
+        from them at once; None if not now.
+        """
+        key = BlobKey(group_of(upstream), digest)
+        data, life = self._memory.peek(key), self._memory.life(key)
+        linked = self._facts.link_life(upstream, repository, digest)
+        shown = self._exposure.standing(upstream, repository)
+        if data is None or life is None or linked is None or shown is None:
+            return None
+
+        def touch() -> None:
+            self._local.touch(key)
+            self._coordination.touch(key)
+
+        return data, Standing((life, linked[1]), touch=touch if read else None).on(shown)
 
     async def in_store(
         self, upstream: Upstream, repository: Repository, digest: Digest
@@ -147,34 +172,6 @@ class BlobCache:
 
     # --- the steps -------------------------------------------------------------------
 
-    async def _bring(self, key: BlobKey, source: Source, start: int, ends: int) -> Content | None:
-        """None: look again, because a flight ended meanwhile or brought wrong bytes.
-
-        `ends`: how many had ended before the look at the disk.
-        """
-        flight = self._flights.get(key)
-        foreign = flight is not None and source not in flight.sources
-        if foreign:
-            # Another repository's request started it: may ours serve it?
-            await self._vouching.vouch(source, key.digest)
-        elif flight is None:
-            await self._vouching.raise_if_known_absent(source, key.digest)
-        # Nothing is awaited from here until a flight is joined.
-        if self._flights.get(key) is None:
-            if self._flights.ends(key) != ends:
-                return None
-            if self._flights.full:
-                return await self._pass(key, source)
-        try:
-            return await self._follow(key, source, start, vouched=foreign)
-        except DigestMismatch:
-            return None
-        except StorageUnavailable:
-            return await self._pass(key, source)
-        except UnknownBlob:
-            await self._vouching.remember_absent(source, key.digest)
-            raise
-
     async def _open_held(self, key: BlobKey, source: Source) -> Content | None:
         data = self._memory.get(key)
         if data is not None:
@@ -209,41 +206,6 @@ class BlobCache:
         except StorageUnavailable as error:
             self._observe(StorageFailed(operation="blob read", reason=str(error)))
             return None
-
-    async def _follow(
-        self, key: BlobKey, source: Source, start: int, *, vouched: bool
-    ) -> Content | None:
-        """None: it ended between our being woken and now; look again."""
-        flight, started = self._flights.join(key, source)
-        outcome: Outcome = "miss" if started else "join"
-        content = await flight.wait_content(source)
-        if content is not None and not vouched:
-            # Known by our own GET, unless it came from an earlier fill's leftovers.
-            await self._vouching.vouch(source, key.digest)
-        match content:
-            case None:
-                return None
-            case bytes(data):
-                return Bytes(data, outcome)
-            case Spool() as spool:
-                ahead = (start if start >= 0 else max(0, spool.size + start)) - spool.written
-                if ahead > AHEAD_BYTES_MAX and not spool.verified:
-                    return self._passthrough.stream(key, source, spool.size)
-                if spool.file is None:
-                    await flight.wait_end()
-                    return None
-                flight.follow()
-                return File(spool.file.hold(), outcome, spool=spool, left=flight.leave)
-
-    async def _pass(self, key: BlobKey, source: Source) -> Content:
-        # Always asked: the head of our answer goes out before the upstream is opened.
-        found = await self._vouching.ask(source, key.digest)
-        size = self._size_hints.get(key.digest) if found.size is None else found.size
-        if size is None:
-            raise Overloaded("there is no room to keep the blob and its size is unknown")
-        if size <= SMALL_BYTES_MAX:
-            return await self._passthrough.small(key, source, size)
-        return self._passthrough.stream(key, source, size)
 
     async def _held_size(self, key: BlobKey) -> int | None:
         data = self._memory.get(key)

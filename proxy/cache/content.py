@@ -6,13 +6,16 @@ always calls `close()`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Literal
 
+from proxy.cache.following import Following
 from proxy.cache.local import OpenFile
 from proxy.cache.spool import Spool
+from proxy.oci.ranges import ByteRange
+from proxy.ports import Chunk
 
 Outcome = Literal["hit", "miss", "join", "stale", "pass", "error"]
 """How an answer came about, for metrics and the access line."""
@@ -37,7 +40,7 @@ class Bytes:
 class File:
     """A blob in a file: complete and verified, or still growing (`spool`)."""
 
-    __slots__ = ("_left", "_spool", "_unverified", "file", "outcome", "size")
+    __slots__ = ("_following", "_spool", "_unverified", "file", "outcome", "size")
 
     def __init__(
         self,
@@ -45,10 +48,10 @@ class File:
         outcome: Outcome,
         *,
         spool: Spool | None = None,
-        left: Callable[[], None] | None = None,
+        following: Following | None = None,
         unverified: bool = False,
     ) -> None:
-        """Takes over the caller's hold on `file`; `left` hears of `close()`.
+        """Takes over the caller's hold on `file`; `following` hears what is read of it.
 
         `unverified`: for a reader that verifies by itself, nothing is withheld.
         """
@@ -56,14 +59,28 @@ class File:
         self.outcome: Outcome = outcome
         self.size = file.size
         self._spool = spool
-        self._left = left
+        self._following = following
         self._unverified = unverified
 
-    def readable(self, *, whole: bool) -> int:
-        """The end of what may be sent now; `whole`: the reader wants all of the blob."""
+    @property
+    def written(self) -> int:
+        """How much of it is there from the first byte on."""
+        return self.size if self._spool is None else self._spool.written
+
+    def expect(self, ranges: Sequence[ByteRange]) -> None:
+        """These will be read, in this order."""
+        if self._following is not None:
+            self._following.expect(ranges)
+
+    def readable(self, offset: int, *, whole: bool) -> int:
+        """The end of what may be sent now from `offset` on, `offset` if nothing;
+        `whole`: the reader wants all of the blob.
+        """
         if self._spool is None:
             return self.size
-        return self._spool.readable(whole=whole and not self._unverified)
+        if self._following is not None:
+            self._following.at(offset)
+        return self._spool.readable(offset, whole=whole and not self._unverified)
 
     async def wait(self, offset: int, *, whole: bool) -> None:
         """Until something is readable at `offset`. Raises `TransferBroken`."""
@@ -73,8 +90,8 @@ class File:
     def close(self) -> None:
         """Let go of the file."""
         self.file.release()
-        if self._left is not None:
-            self._left()
+        if self._following is not None:
+            self._following.leave()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +104,7 @@ class Stream:
 
     size: int
     outcome: Outcome
-    open: Callable[[int, int], AbstractAsyncContextManager[AsyncIterator[bytes]]]
+    open: Callable[[int, int], AbstractAsyncContextManager[AsyncIterator[Chunk]]]
 
     def close(self) -> None:
         """Nothing is held between uses."""

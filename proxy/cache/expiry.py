@@ -1,8 +1,8 @@
 """What to drop from the durable store: by age since the last use, by a byte budget.
 
 Two walks over the inventory and memory that does not grow with it: the first
-counts bytes by age, the second removes what is older than the age that makes
-the rest fit. Nothing is remembered between rounds, so a round that is killed is
+counts bytes by how idle they are (`eviction.idle_s`), the second removes what is
+idler than makes the rest fit. Nothing is remembered between rounds, so a round that is killed is
 simply repeated. One replica at a time does it.
 
 The time of use is what replicas have told each other; where that is forgotten,
@@ -15,13 +15,14 @@ import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict, dataclass, field
 
+from proxy.cache.eviction import idle_s
 from proxy.events import Evicted
 from proxy.ports import BlobKey, Blobs, Clock, Coordination, Held, Lease, Observe, StoredBlob
 
 _BATCH = 500
-# Ages are told apart to about 1 %, the youngest to some seconds.
+# Idle times are told apart to about 1 %, the shortest to some seconds.
 _STEPS_AN_OCTAVE = 64
-_AGE_UNIT_S = 600.0
+_IDLE_UNIT_S = 600.0
 # What was stored this recently may just be on its way to its first reader.
 _YOUNG_S = 600.0
 # Drop a little more than needed, so that not every round drops something.
@@ -47,7 +48,7 @@ class Round:
 
 @dataclass(slots=True)
 class Plan:
-    """What goes: all from an age on, and of a somewhat younger step so many bytes."""
+    """What goes: all that is idle enough, and of a somewhat less idle step so many bytes."""
 
     expire_s: float | None
     whole_from: int | None = None
@@ -58,13 +59,15 @@ class Plan:
         """Nothing goes."""
         return self.expire_s is None and self.whole_from is None
 
-    def takes(self, age_s: float, size: int, *, young: bool) -> bool:
-        """Whether this blob goes; counts it if it is of the step that goes in part."""
+    def takes(self, age_s: float, idle: float, size: int, *, young: bool) -> bool:
+        """Whether this blob goes, by the age of its last use and how idle it is, both in
+        seconds; counts it if it is of the step that goes in part.
+        """
         if self.expire_s is not None and age_s >= self.expire_s:
             return True
         if self.whole_from is None or young:
             return False
-        step = _step(age_s)
+        step = _step(idle)
         if step == self.whole_from - 1 and self.part_bytes > 0:
             self.part_bytes -= size
             return True
@@ -72,20 +75,20 @@ class Plan:
 
 
 @dataclass(slots=True)
-class Ages:
-    """Bytes by age in steps: some thousand at most, however many blobs there are."""
+class IdleBytes:
+    """Bytes by idle time in steps: some thousand at most, however many blobs there are."""
 
     steps: dict[int, int] = field(default_factory=dict)
     total: int = 0
 
-    def add(self, age_s: float, size: int) -> None:
-        """Count one blob."""
-        step = _step(age_s)
+    def add(self, idle: float, size: int) -> None:
+        """Count one blob, idle for so many seconds."""
+        step = _step(idle)
         self.steps[step] = self.steps.get(step, 0) + size
         self.total += size
 
     def plan(self, bytes_max: int | None, expire_s: float | None) -> Plan:
-        """What must go for the rest to fit; the oldest first."""
+        """What must go for the rest to fit; the most idle first."""
         plan = Plan(expire_s)
         if bytes_max is None or self.total <= bytes_max:
             return plan
@@ -128,13 +131,13 @@ class Expiry:
                 result.elsewhere = True
                 return result
             now = self._clock()
-            ages = Ages()
+            idle_bytes = IdleBytes()
             async for blob, used_at in self._uses():
                 claim.progress()
-                ages.add(now - used_at, blob.size)
+                idle_bytes.add(_idle_s(blob, used_at, now), blob.size)
                 result.kept += 1
-            result.kept_bytes = ages.total
-            plan = ages.plan(self._bytes_max, self._expire_s)
+            result.kept_bytes = idle_bytes.total
+            plan = idle_bytes.plan(self._bytes_max, self._expire_s)
             if not plan.empty:
                 try:
                     await self._drop(plan, result, now, claim)
@@ -147,7 +150,8 @@ class Expiry:
         async for blob, used_at in self._uses():
             claim.progress()
             young = now - blob.stored_at < _YOUNG_S
-            if not plan.takes(now - used_at, blob.size, young=young):
+            idle = _idle_s(blob, used_at, now)
+            if not plan.takes(now - used_at, idle, blob.size, young=young):
                 continue
             if not result.dry_run:
                 await self._durable.delete(blob.key)
@@ -176,6 +180,10 @@ class Expiry:
         ]
 
 
-def _step(age_s: float) -> int:
-    """Grows with the logarithm of the age. A clock that is behind counts as age 0."""
-    return int(math.log2(1 + max(0.0, age_s) / _AGE_UNIT_S) * _STEPS_AN_OCTAVE)
+def _idle_s(blob: StoredBlob, used_at: float, now: float) -> float:
+    return idle_s(stored_at=blob.stored_at, used_at=used_at, now=now)
+
+
+def _step(idle: float) -> int:
+    """Grows with the logarithm of the time in seconds."""
+    return int(math.log2(1 + idle / _IDLE_UNIT_S) * _STEPS_AN_OCTAVE)

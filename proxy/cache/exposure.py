@@ -15,6 +15,7 @@ from proxy.cache.facts import Facts
 from proxy.cache.lru import Lru
 from proxy.cache.records import Exposure
 from proxy.cache.single import SingleFlight
+from proxy.cache.standing import Standing
 from proxy.errors import NotExposed, UpstreamUnavailable
 from proxy.oci.names import Repository
 from proxy.ports import Clock, Upstream
@@ -62,6 +63,23 @@ class ExposureGuard:
                     raise NotExposed(
                         f"{upstream.name}/{repository} is not in `expose` of this upstream"
                     )
+
+    def standing(self, upstream: Upstream, repository: Repository) -> Standing | None:
+        """For how long `check` would return at once; None if it would not now."""
+        if not upstream.credentialed:
+            return Standing()
+        match self._rules.get(upstream.name, "public"):
+            case "all":
+                return Standing()
+            case "public":
+                known = self._facts.exposure_life(upstream, repository)
+                if known is None:
+                    return None
+                exposure, life = known
+                return Standing((life,), exposure.checked_at, exposure.checked_at + self._recheck_s)
+            case patterns:
+                allowed = any(fnmatchcase(repository, pattern) for pattern in patterns)
+                return Standing() if allowed else None
 
     async def known(self, upstream: Upstream, repository: Repository) -> bool:
         """Whether the repository may be named to anyone, as far as is known; asks nobody."""

@@ -3,15 +3,20 @@
 A flight outlives every request: clients only follow it. It gathers sources as
 requests for the same blob arrive from other repositories, and a refusal binds
 only the source that was refused.
+
+It brings the whole blob, or, as long as all its readers are content with ranges,
+only what they are about to read (`demands`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from proxy.cache.demand import Demands
 from proxy.cache.lru import Lru
 from proxy.cache.spool import Spool
 from proxy.errors import AccessDenied, EntrepotError, TransferBroken, UnknownBlob
@@ -20,6 +25,7 @@ from proxy.oci.names import Repository
 from proxy.ports import BlobKey, Observe, Upstream
 
 _ENDS_MAX = 4096
+_CROWDED_SHARE = 7 / 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +41,18 @@ class Flight:
 
     `content` is set once the head of the blob has arrived: the spool, or the
     verified bytes themselves for a small blob. `size` in bytes with it.
+    `arriving` are those who wait for it, and may become followers.
     """
 
-    def __init__(self, key: BlobKey, first: Source) -> None:
+    def __init__(self, key: BlobKey, first: Source, *, whole: bool = True) -> None:
         self.key = key
         self.sources: list[Source] = [first]
+        self.demands = Demands()
+        self.whole = whole
+        self.first_window = (0, 0)
+        self.parting = False
+        self.arriving = 0
+        self.changed: Callable[[], None] = lambda: None
         self.refused: dict[Source, EntrepotError] = {}
         self.content: Spool | bytes | None = None
         self.failure: BaseException | None = None
@@ -132,7 +145,26 @@ class Flight:
         if not self.ended:
             self.ended = True
             self.on_end(self)
+            if isinstance(self.content, Spool):
+                self.content.fail(TransferBroken("nothing more is fetched"))
             self._wake()
+
+    def want_whole(self) -> bool:
+        """From now on it brings all of the blob, whoever stays. False: it is parting."""
+        if not self.whole and not self.parting:
+            self.whole = True
+            self.changed()
+        return self.whole
+
+    @contextmanager
+    def arrival(self) -> Iterator[None]:
+        """While somebody makes up his mind whether to follow it."""
+        self.arriving += 1
+        try:
+            yield
+        finally:
+            self.arriving -= 1
+            self.changed()
 
     def follow(self) -> None:
         """One more reader."""
@@ -140,9 +172,20 @@ class Flight:
         self.followers_changed(self.followers)
 
     def leave(self) -> None:
-        """One reader fewer. The flight goes on: the next one will hit."""
+        """One reader fewer. A whole blob is brought nevertheless: the next one will hit."""
         self.followers -= 1
         self.followers_changed(self.followers)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits for anything that it would bring."""
+        nobody = self.followers == 0 and self.arriving == 0 and len(self.demands) == 0
+        return nobody and not self.whole
+
+    def part(self) -> bool:
+        """Let no further reader begin, if there is none now; whether that is so."""
+        self.parting = self.parting or self.idle
+        return self.parting
 
     def _wake(self) -> None:
         waiters, self._waiters = self._waiters, []
@@ -170,7 +213,14 @@ class Flights:
 
     @property
     def full(self) -> bool:
-        """Whether no further flight may start."""
+        """Whether no further flight may start. Before that, one that only lingers is
+        told to end.
+        """
+        if len(self._flights) >= self._limit * _CROWDED_SHARE:
+            for flight in self._flights.values():
+                if not flight.parting and flight.part():
+                    flight.changed()
+                    break
         return self._closing or len(self._flights) >= self._limit
 
     def all(self) -> list[Flight]:
@@ -189,17 +239,24 @@ class Flights:
         """
         return self._ends.get(key) or 0
 
-    def join(self, key: BlobKey, source: Source) -> tuple[Flight, bool]:
+    def join(
+        self, key: BlobKey, source: Source, *, window: tuple[int, int] | None = None
+    ) -> tuple[Flight, bool]:
         """The flight for `key`, started if need be; whether it was started now.
 
-        A plain `def`: nothing can come between looking and starting.
+        `window`: nothing but these bytes is needed for now. A plain `def`: nothing
+        can come between looking and starting.
         """
         flight = self._flights.get(key)
         if flight is not None:
             flight.add(source)
+            if window is None:
+                flight.want_whole()
             self._observe(FollowerJoined(digest=str(key.digest), upstream=source.upstream.name))
             return flight, False
-        flight = Flight(key, source)
+        flight = Flight(key, source, whole=window is None)
+        if window is not None:
+            flight.first_window = window
         flight.on_end = self._land
         self._flights[key] = flight
         self._observe(FlightStarted(digest=str(key.digest), upstream=source.upstream.name))

@@ -22,6 +22,8 @@ from proxy.oci.manifests import Descriptor
 
 # A clock that was set back must not keep a tag "fresh" for the difference.
 _SKEW_S = 5.0
+# A sum and a difference of the same times may round differently.
+_ROUNDING_S = 1e-3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +86,14 @@ def before(record: TagRecord | None, *, now: float, policy: Policy) -> Fresh | A
         return Ask()
     age_s = now - record.checked_at
     return Fresh(record) if -_SKEW_S <= age_s < policy.fresh_s else Ask()
+
+
+def fresh_window(record: TagRecord, policy: Policy) -> tuple[float, float]:
+    """From when until when `before` says `Fresh` (rounded to the shorter)."""
+    return (
+        record.checked_at - _SKEW_S + _ROUNDING_S,
+        record.checked_at + policy.fresh_s - _ROUNDING_S,
+    )
 
 
 def after(

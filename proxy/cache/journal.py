@@ -6,16 +6,20 @@ over the bytes `[a, b)`. A line is written only after those bytes were fsynced,
 and is then fsynced itself, so whatever a crash or power cut leaves behind, a
 line that can be read tells the truth about bytes that were on disk.
 
-A fill in order writes extents that all start at 0: their hashes are snapshots
-of the running hash that the fill computes anyway, so the journal costs no
-second hashing (a separate hash per 8 MiB piece would cost another 0.5 CPU-s/GB).
+What is there from the start on is vouched for by extents that all start at 0:
+their hashes are snapshots of the running hash that the fill computes anyway, so
+the journal costs no second hashing (a separate hash per 8 MiB piece would cost
+another 0.5 CPU-s/GB). Only stretches that were fetched ahead for readers of
+ranges have extents, and hashes, of their own.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,20 +81,25 @@ def reopen(spool: Path) -> int:
     return fd
 
 
-def append(fd: int, extent: Extent) -> None:
-    """Vouch for an extent that is on disk. Blocks. Raises OSError."""
-    line = json.dumps({"start": extent.start, "end": extent.end, "hash": extent.hash}).encode()
-    if os.write(fd, line + b"\n") <= len(line):
+def append(fd: int, extents: Sequence[Extent]) -> None:
+    """Vouch for extents that are on disk. Blocks. Raises OSError."""
+    facts = [{"start": one.start, "end": one.end, "hash": one.hash} for one in extents]
+    lines = b"".join(json.dumps(fact).encode() + b"\n" for fact in facts)
+    if os.write(fd, lines) < len(lines):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     os.fdatasync(fd)
 
 
 def left_bytes(spool: Path) -> int:
-    """How large the spool beside it is; 0 if there is none. Blocks."""
-    try:
-        return spool.stat().st_size
-    except OSError:
-        return 0
+    """What a spool and its journal take on the disk, holes left out; 0 if there is
+    none. Blocks.
+    """
+    total = 0
+    for path in (spool, path_of(spool)):
+        with contextlib.suppress(OSError):
+            stat = path.stat()
+            total += min(stat.st_size, stat.st_blocks * 512)
+    return total
 
 
 def read(spool: Path) -> Journal | None:

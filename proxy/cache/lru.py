@@ -6,6 +6,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
+from proxy.cache.standing import Life, Lives
+
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -34,6 +36,7 @@ class Lru(Generic[K, V]):
         self._weigh = weigh
         self._dropped = dropped
         self._items: OrderedDict[K, V] = OrderedDict()
+        self._lives = Lives()
         self.weight = 0
 
     def __len__(self) -> int:
@@ -52,6 +55,10 @@ class Lru(Generic[K, V]):
         if value is not None:
             self._items.move_to_end(key)
         return value
+
+    def life(self, key: K) -> Life | None:
+        """That of the present value: over when it leaves or is replaced. None if absent."""
+        return self._lives.of(key, lambda: self.get(key)) if key in self else None
 
     def put(self, key: K, value: V) -> None:
         """Keep `value`, forgetting others as needed; one that is too heavy is not kept."""
@@ -72,6 +79,7 @@ class Lru(Generic[K, V]):
         value = self._items.pop(key, None)
         if value is not None:
             self.weight -= self._weigh(value)
+            self._lives.end(key)
             if self._dropped is not None:
                 self._dropped(value)
 

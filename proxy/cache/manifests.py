@@ -17,6 +17,7 @@ from proxy.cache.records import Link
 from proxy.cache.shared import Shared
 from proxy.cache.single import SingleFlight
 from proxy.cache.small_store import SmallStore
+from proxy.cache.standing import Lives, Standing
 from proxy.cache.vouching import group_of
 from proxy.errors import (
     AccessDenied,
@@ -67,7 +68,10 @@ class ManifestCache:
         shared: Shared,
         coordination: Coordination,
         negative_s: float,
+        health: Lives,
     ) -> None:
+        """`health`: a life for each upstream that ends whenever it begins to fail."""
+        self._health = health
         self._store = store
         self._facts = facts
         self._size_hints = size_hints
@@ -105,6 +109,21 @@ class ManifestCache:
             joined, lambda: self._fetch(upstream, repository, digest)
         )
         return fetched, outcome
+
+    def standing(
+        self, upstream: Upstream, repository: Repository, manifest: Manifest
+    ) -> Standing | None:
+        """For how long `held` gives this manifest from memory and all of its image
+        can be had; None if not now.
+        """
+        digest = manifest.descriptor.digest
+        linked = self._facts.link_life(upstream, repository, digest)
+        if linked is None or linked[0].media_type != manifest.descriptor.media_type:
+            return None
+        life = self._store.life(BlobKey(group_of(upstream), digest), manifest.body)
+        if life is None or down(upstream):
+            return None
+        return Standing((linked[1], life, self._health.of(upstream.name)))
 
     async def complete(
         self, upstream: Upstream, repository: Repository, manifest: Manifest

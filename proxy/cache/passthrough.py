@@ -20,7 +20,7 @@ from proxy.cache.spool import WITHHELD_BYTES
 from proxy.cache.supplies import UpstreamSupplies
 from proxy.errors import DigestMismatch, EntrepotError
 from proxy.oci.digest import Digest
-from proxy.ports import BlobKey, Coordination, Observe
+from proxy.ports import BlobKey, Chunk, Coordination, Observe
 
 
 class Passthrough:
@@ -43,7 +43,7 @@ class Passthrough:
         """A blob of `size` bytes, for one client."""
 
         @asynccontextmanager
-        async def opened(start: int, end: int) -> AsyncIterator[AsyncIterator[bytes]]:
+        async def opened(start: int, end: int) -> AsyncIterator[AsyncIterator[Chunk]]:
             whole = (start, end) == (0, size)
             reader = Reader(
                 key.digest,
@@ -70,10 +70,10 @@ class Passthrough:
         )
 
 
-async def _verified(digest: Digest, chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
+async def _verified(digest: Digest, chunks: AsyncIterator[Chunk]) -> AsyncGenerator[Chunk, None]:
     """The same bytes, the last 256 KiB only once all of them match the digest."""
     hasher = digest.hasher()
-    withheld: deque[bytes] = deque()
+    withheld: deque[Chunk] = deque()
     held = 0
     async for chunk in chunks:
         hasher.update(chunk)

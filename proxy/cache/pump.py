@@ -1,4 +1,5 @@
-"""From a source's chunks to the spool, in batches, with the disk off the loop.
+"""From chunks of one source or several to the spool, in batches, with the disk off
+the loop.
 
 One write-and-hash job runs in a thread at a time; what arrives meanwhile forms
 the next batch. So a fast upstream gets large batches (few thread hops a byte)
@@ -7,7 +8,7 @@ stops the reading from upstream, never the event loop.
 
 Waking N followers costs N `sendfile` rounds, so batches also wait a little
 longer the more followers there are: from 5 ms up to 250 ms for 500 and more.
-The first batch never waits.
+The first bytes of each stretch never wait.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import asyncio
 from concurrent.futures import Executor
 
 from proxy.cache.spool import Spool
+from proxy.ports import Chunk
 
 BATCH_BYTES = 1024 * 1024
 PENDING_BYTES_MAX = 4 * 1024 * 1024
@@ -32,9 +34,11 @@ class Pump:
         self._spool = spool
         self._disk = disk
         self._loop = asyncio.get_running_loop()
-        self._pending: list[bytes] = []
+        self._pending: list[tuple[int, list[Chunk]]] = []
+        # Where a stretch of these ends -> its chunks.
+        self._tails: dict[int, list[Chunk]] = {}
         self._pending_bytes = 0
-        self._writing: asyncio.Future[int] | None = None
+        self._writing: asyncio.Future[None] | None = None
         self._journaling: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._error: BaseException | None = None
@@ -53,16 +57,25 @@ class Pump:
             or (self._journaling is not None and self._spool.unsynced >= UNSYNCED_BYTES_MAX)
         )
 
-    def push(self, chunk: bytes) -> None:
-        """Take a chunk over."""
-        self._pending.append(chunk)
+    def push(self, offset: int, chunk: Chunk, *, urgent: bool = False) -> None:
+        """Take a chunk over that belongs at `offset`; `urgent`: somebody waits for it."""
+        chunks = self._tails.pop(offset, None)
+        if chunks is None:
+            chunks = []
+            self._pending.append((offset, chunks))
+        chunks.append(chunk)
+        self._tails[offset + len(chunk)] = chunks
         self._pending_bytes += len(chunk)
         if self._writing is not None:
             return
-        if self._pending_bytes >= BATCH_BYTES or self._spool.written == 0:
+        if self._pending_bytes >= BATCH_BYTES or urgent:
             self._write()
         elif self._timer is None:
             self._timer = self._loop.call_later(self._delay_s, self._write)
+
+    def flush(self) -> None:
+        """Write what is pending now: nothing follows soon."""
+        self._write()
 
     async def room(self) -> None:
         """Wait while too much is unwritten or unsynced. Raises OSError from the disk."""
@@ -72,7 +85,7 @@ class Pump:
 
     async def drain(self) -> None:
         """Wait until everything pushed is in the file. Raises OSError from the disk."""
-        while self._error is None and (self._pending or self._writing is not None):
+        while self._error is None and (self._waiting or self._writing is not None):
             if self._writing is None:
                 self._write()
             await self._next_change()
@@ -101,23 +114,33 @@ class Pump:
             self._timer.cancel()
             self._timer = None
 
+    @property
+    def _waiting(self) -> bool:
+        """Whether there is work for a write job; only asked while none runs."""
+        return bool(self._pending) or self._spool.behind
+
     def _write(self) -> None:
         self._cancel_timer()
-        if self._writing is not None or not self._pending or self._error is not None:
+        if self._writing is not None or self._error is not None or not self._waiting:
             return
-        batch, self._pending, self._pending_bytes = self._pending, [], 0
-        self._writing = self._loop.run_in_executor(self._disk, self._spool.write_blocking, batch)
-        self._writing.add_done_callback(self._written)
+        batch = self._pending
+        self._pending, self._tails, self._pending_bytes = [], {}, 0
+        job = self._loop.run_in_executor(self._disk, self._spool.write_blocking, batch)
+        self._writing = job
+        job.add_done_callback(lambda done: self._written(done, batch))
 
-    def _written(self, job: asyncio.Future[int]) -> None:
+    def _written(self, job: asyncio.Future[None], batch: list[tuple[int, list[Chunk]]]) -> None:
         self._writing = None
         self._changed.set()
         error = job.exception()
         if error is not None:
             self._error = error
             return
-        self._spool.publish(job.result())
-        if self._pending_bytes >= BATCH_BYTES:
+        for start, chunks in batch:
+            self._spool.publish(start, start + sum(map(len, chunks)))
+        if not batch:
+            self._spool.publish_hashed()
+        if self._pending_bytes >= BATCH_BYTES or self._spool.behind:
             self._write()
         elif self._pending and self._timer is None:
             self._timer = self._loop.call_later(self._delay_s, self._write)

@@ -20,7 +20,7 @@ from proxy.cache.fleet import Fleet
 from proxy.cache.local import LocalBlobs
 from proxy.errors import StorageUnavailable, TransferBroken
 from proxy.events import ScrubFound
-from proxy.ports import BlobKey, Blobs, Coordination, Held, Observe
+from proxy.ports import BlobKey, Blobs, Chunk, Coordination, Held, Observe
 
 BYTES_A_SECOND = 200 * 1024 * 1024
 _PIECE_BYTES = 1024 * 1024
@@ -69,13 +69,13 @@ class Scrub:
         self._bytes_a_second = bytes_a_second
         self._running: asyncio.Task[Scrubbed] | None = None
 
-    async def run(self) -> Scrubbed:
+    async def run(self, *, store: bool = True) -> Scrubbed:
         """Read everything once; who asks while one runs gets the outcome of that.
 
-        Goes on when the caller leaves. Raises `StorageUnavailable`.
+        Without `store` only what is here, if there is a durable store. Goes on when the caller leaves. Raises `StorageUnavailable`.
         """
         if self._running is None or self._running.done():
-            self._running = asyncio.create_task(self._run(), name="scrub")
+            self._running = asyncio.create_task(self._run(store=store), name="scrub")
         return await asyncio.shield(self._running)
 
     async def aclose(self) -> None:
@@ -84,13 +84,13 @@ class Scrub:
             self._running.cancel()
             await asyncio.gather(self._running, return_exceptions=True)
 
-    async def _run(self) -> Scrubbed:
+    async def _run(self, *, store: bool) -> Scrubbed:
         result = Scrubbed()
         for group in self._groups:
             async for key in self._local.list(group):
                 if not await self._good("local", key, self._local_pieces(key), result):
                     await self._remove(self._local, key, result)
-        if self._fleet.durable is not None:
+        if store and self._fleet.durable is not None:
             await self._durable(self._fleet.durable, result)
         return result
 
@@ -127,7 +127,7 @@ class Scrub:
         self,
         where: Literal["local", "storage"],
         key: BlobKey,
-        pieces: AsyncIterator[bytes],
+        pieces: AsyncIterator[Chunk],
         result: Scrubbed,
     ) -> bool:
         """False only for bytes that were read and are wrong."""
@@ -167,7 +167,7 @@ class Scrub:
 
 async def _stored_pieces(
     blobs: Blobs, key: BlobKey, moved: Callable[[], None]
-) -> AsyncIterator[bytes]:
+) -> AsyncIterator[Chunk]:
     async with blobs.open(key) as body:
         if body is None:
             raise FileNotFoundError(str(key.digest))

@@ -12,6 +12,7 @@ import asyncio
 from proxy.cache.fleet import Fleet
 from proxy.cache.local import LocalBlobs
 from proxy.cache.lru import Lru
+from proxy.cache.standing import Life
 from proxy.errors import StorageUnavailable, TransferBroken
 from proxy.events import StorageFailed
 from proxy.ports import BlobKey, Observe
@@ -48,6 +49,10 @@ class SmallStore:
         if data is not None:
             self._memory.put(key, data)
         return data
+
+    def life(self, key: BlobKey, data: bytes) -> Life | None:
+        """For how long `get` answers these very bytes from memory; None if not now."""
+        return self._memory.life(key) if self._memory.peek(key) is data else None
 
     async def put(self, key: BlobKey, data: bytes) -> bool:
         """Keep verified content; False if it is in memory only."""

@@ -16,7 +16,7 @@ from proxy.cache.supplies import REFUSALS, Supplies, Supply
 from proxy.errors import BadUpstreamAnswer, StorageUnavailable, TransferBroken, UpstreamUnavailable
 from proxy.events import BytesFetched, BytesRead, FlightResumed
 from proxy.oci.digest import Digest
-from proxy.ports import Body, Observe
+from proxy.ports import Body, Chunk, Observe
 
 # Nobody has a byte yet: answer soon, one way or the other.
 _DELAYS_BEFORE_S = (0.1, 0.4)
@@ -26,11 +26,19 @@ _DELAYS_WITHIN_S = (0.05, 0.5, 1.0, 2.0, 4.0, 8.0)
 _DELAY_ELSEWHERE_S = 0.05
 
 
+class RangeIgnored(BadUpstreamAnswer):
+    """The source sends the whole blob, whatever it is asked for."""
+
+
 class Reader:
-    """Bytes `[start, end)` of a blob, in order, over breaks; not verified.
+    """Bytes `[position, end)` of a blob, in order, over breaks; not verified.
 
     Enter it to get the head; then `size` is known if any supply tells it, and
-    `supply` is where the bytes come from.
+    `supply` is where the bytes come from. `end` (None: the last byte) may be
+    lowered while reading. `picky`: a source that ignores the range asked for is
+    no good, since somebody else reads what it would send besides; otherwise
+    `range_ignored` tells of it. `trial_end`: of an upstream no more than up to there
+    is asked for at first; if it sends more, that is read on.
     """
 
     def __init__(
@@ -42,17 +50,22 @@ class Reader:
         start: int = 0,
         end: int | None = None,
         size: int | None = None,
+        picky: bool = False,
+        trial_end: int | None = None,
     ) -> None:
         self._digest = digest
         self._supplies = supplies
         self._observe = observe
-        self._end = end
+        self._picky = picky
+        self._trial_end = trial_end
+        self.end = end
         self._stack = AsyncExitStack()
         self._body: Body | None = None
         self._failures = 0
         self._supply: Supply | None = None
         self.position = start
         self.size = size
+        self.range_ignored = False
 
     @property
     def supply(self) -> Supply:
@@ -66,15 +79,27 @@ class Reader:
         while True:
             try:
                 await self._connect()
+            except RangeIgnored:
+                await self._disconnect()
+                raise
             except UpstreamUnavailable as error:
                 await self._recover(error, _DELAYS_BEFORE_S)
             else:
                 return self
 
     async def __aexit__(self, *_exc: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """End the transfer. What was not entered is closed so."""
         await self._disconnect()
 
-    async def chunks(self) -> AsyncGenerator[bytes, None]:
+    @property
+    def connected(self) -> bool:
+        """Whether a supply is sending."""
+        return self._body is not None
+
+    async def chunks(self) -> AsyncGenerator[Chunk, None]:
         """What is left of the bytes. Raises like entering does, and when patience ends."""
         while True:
             try:
@@ -83,7 +108,14 @@ class Reader:
                 async with aclosing(self._read()) as pieces:
                     async for piece in pieces:
                         yield piece
+            except RangeIgnored:
+                await self._disconnect()
+                raise
             except UpstreamUnavailable as error:
+                if self._until is not None and self.position >= self._until:
+                    # It broke after the last byte.
+                    await self._disconnect()
+                    return
                 await self._recover(error, _DELAYS_WITHIN_S)
                 self._observe(
                     FlightResumed(
@@ -94,46 +126,74 @@ class Reader:
                     )
                 )
             else:
+                if self.end is not None:
+                    await self._disconnect()
                 return
 
-    async def _read(self) -> AsyncGenerator[bytes, None]:
+    async def _read(self) -> AsyncGenerator[Chunk, None]:
         body = self._body
         if body is None:
             raise TransferBroken("not connected")
         skip = self.position - body.offset
-        received, end = 0, self.size if self._end is None else self._end
+        received = 0
         try:
             async for chunk in body.chunks:
                 received += len(chunk)
                 if skip >= len(chunk):
                     skip -= len(chunk)
                     continue
-                piece = chunk[skip:] if skip else chunk
+                piece = self._within(chunk[skip:] if skip else chunk)
                 skip = 0
-                if end is not None and self.position + len(piece) > end:
-                    if self._end is None:
-                        raise BadUpstreamAnswer("the upstream sent more bytes than it announced")
-                    # It ignored the range and goes on: we have what we wanted.
-                    piece = piece[: end - self.position]
-                    self.position = end
-                    yield piece
-                    return
                 self.position += len(piece)
                 self._failures = 0
-                yield piece
+                if piece:
+                    yield piece
+                if self._reached(body):
+                    return
         finally:
             origin = self.supply.origin
             if origin == "upstream":
                 self._observe(BytesFetched(upstream=self.supply.name, kind="blob", count=received))
             else:
                 self._observe(BytesRead(origin=origin, count=received))
+        end = self._until
         if end is not None and self.position < end:
             raise TransferBroken(f"the body ended at {self.position} of {end} bytes")
+
+    def _within(self, piece: Chunk) -> Chunk:
+        """What of `piece` lies before the end. Raises `BadUpstreamAnswer`."""
+        end = self._until
+        if end is None or self.position + len(piece) <= end:
+            return piece
+        if self.end is None:
+            raise BadUpstreamAnswer("the upstream sent more bytes than it announced")
+        return piece[: max(0, end - self.position)]
+
+    def _reached(self, body: Body) -> bool:
+        """Whether all is here although `body` goes on.
+
+        One that ends here, too, is read to its end: its connection is used again.
+        """
+        if self.end is None or self.position < self.end:
+            return False
+        return body.end is None or body.end > self.end
+
+    @property
+    def _until(self) -> int | None:
+        return self.size if self.end is None else self.end
+
+    async def move(self, start: int, end: int | None) -> None:
+        """Go on somewhere else, with the next chunk."""
+        await self._disconnect()
+        self.position, self.end = start, end
 
     async def _connect(self) -> None:
         while True:
             self._supply = supply = await self._supplies.choose()
-            opened = supply.open(self._digest, start=self.position, end=self._end)
+            trial, self._trial_end = self._trial_end, None
+            if trial is not None and supply.origin == "upstream" and self.end is None:
+                self.end = trial
+            opened = supply.open(self._digest, start=self.position, end=self.end)
             try:
                 body = await self._stack.enter_async_context(opened)
             except REFUSALS as error:
@@ -146,15 +206,27 @@ class Reader:
                 await self._disconnect()
                 self._supplies.refused(supply, None)
                 continue
-            if body.offset > self.position:
-                raise BadUpstreamAnswer("the upstream sent a later part than was asked for")
-            if body.size is not None and self.size is not None and body.size != self.size:
-                raise BadUpstreamAnswer(
-                    f"the upstream says {body.size} bytes now and said {self.size} before"
-                )
-            self.size = self.size if body.size is None else body.size
-            self._body = body
+            self._accept(supply, body, trial=trial is not None)
             return
+
+    def _accept(self, supply: Supply, body: Body, *, trial: bool) -> None:
+        """Read from it from now on. Raises `BadUpstreamAnswer` if that makes no sense."""
+        beyond = self.end is not None and body.end is not None and body.end > self.end
+        if self._picky and (body.offset != self.position or beyond):
+            raise RangeIgnored(f"{supply.name} does not send ranges")
+        self.range_ignored = beyond or body.offset < self.position
+        if beyond and trial:
+            self.end = None
+        if body.offset > self.position:
+            raise BadUpstreamAnswer("the upstream sent a later part than was asked for")
+        if body.size is not None and self.size is not None and body.size != self.size:
+            raise BadUpstreamAnswer(
+                f"the upstream says {body.size} bytes now and said {self.size} before"
+            )
+        self.size = self.size if body.size is None else body.size
+        if self.size is not None and self.end is not None:
+            self.end = min(self.end, self.size)
+        self._body = body
 
     async def _recover(self, error: UpstreamUnavailable, delays: tuple[float, ...]) -> None:
         """Wait a little before the next try, or raise `error` when it is enough."""

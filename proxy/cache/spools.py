@@ -31,9 +31,9 @@ class Spools:
         self._observe = observe
 
     async def find(self, key: BlobKey) -> Spool | None:
-        """What an interrupted fill left, as far as it can be believed.
+        """What an interrupted fill left, as far as it can be believed: its `extents`.
 
-        Its `written` says how far. Raises `NoSpace`, `StorageUnavailable`.
+        Raises `NoSpace`, `StorageUnavailable`.
         """
         path = self._local.spool_path(key)
         said = await self._run(lambda: journal.read(path))
@@ -47,25 +47,38 @@ class Spools:
             good = await self._run(lambda: spool.reopen_blocking(said))
         except OSError as error:
             self._failed("spool read", error)
-            good = 0
-        if good == 0:
+            good = []
+        if not good:
             await self.discard(spool)
             return None
-        spool.publish(good)
+        for start, end in good:
+            spool.publish(start, end)
         return spool
 
-    async def create(self, key: BlobKey, size: int) -> Spool:
-        """A new one. Raises `NoSpace` or `StorageUnavailable`, with nothing left behind."""
+    async def create(self, key: BlobKey, size: int, *, whole: bool) -> Spool:
+        """A new one. Raises `NoSpace` or `StorageUnavailable`, with nothing left behind.
+
+        Without `whole`, room is set aside for all of it, and used as it comes.
+        """
         path = self._local.spool_path(key)
         left = await self._run(lambda: journal.left_bytes(path))
         await self._local.reserve(size, left=left)
         spool = Spool(path, key.digest, size)
         try:
-            await self._run(spool.create_blocking)
+            await self._run(lambda: spool.create_blocking(whole=whole))
         except OSError as error:
             await self.discard(spool)
             raise NoSpace(f"no room for {size} bytes: {error.strerror}") from error
         return spool
+
+    async def allocate(self, spool: Spool) -> None:
+        """All of the blob will come. Raises `NoSpace`."""
+        if spool.allocated:
+            return
+        try:
+            await self._run(spool.allocate_blocking)
+        except OSError as error:
+            raise NoSpace(f"no room for {spool.size} bytes: {error.strerror}") from error
 
     async def keep(self, key: BlobKey, spool: Spool) -> bool:
         """Make a verified spool the blob; False if it can't be kept. It is gone afterwards."""
@@ -91,7 +104,8 @@ class Spools:
             await self.discard(spool)
             return
         spool.close()
-        self._local.unreserve(spool.size, left=spool.size)
+        left = await self._run(lambda: journal.left_bytes(spool.path))
+        self._local.unreserve(spool.size, left=left)
 
     async def discard(self, spool: Spool) -> None:
         """End it and remove it. First the readers, then the disk."""

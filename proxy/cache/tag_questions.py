@@ -139,6 +139,8 @@ class TagQuestions:
             answer = found.descriptor if isinstance(found, Manifest) else found
         except (AccessDenied, UpstreamUnavailable) as error:
             answer = error
+            # Another replica may have had an answer that never came here.
+            record = await self._facts.latest_tag(upstream, repository, tag)
         policy = self._policies[upstream.name]
         limited = isinstance(answer, UpstreamLimited)
         decision = after(record, answer, url=upstream.url, now=now, policy=policy, limited=limited)
@@ -188,6 +190,7 @@ class TagQuestions:
             overtaken = new.checked_at < known.checked_at <= self._clock()
             if overtaken or known.current.digest == new.current.digest:
                 return
+        before = None if known is None else known.previous
         await self._facts.move_tag(upstream, repository, tag, new)
         self._observe(
             TagMoved(
@@ -195,5 +198,6 @@ class TagQuestions:
                 repository=repository,
                 tag=tag,
                 digest=str(new.current.digest),
+                back=before is not None and before.digest == new.current.digest,
             )
         )

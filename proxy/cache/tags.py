@@ -17,10 +17,22 @@ from typing import assert_never
 from proxy.cache.budget import answer_within
 from proxy.cache.exposure import ExposureGuard
 from proxy.cache.facts import Facts
-from proxy.cache.freshness import Ask, Confirmed, Fail, Fresh, Gone, Move, Policy, Stale, before
+from proxy.cache.freshness import (
+    Ask,
+    Confirmed,
+    Fail,
+    Fresh,
+    Gone,
+    Move,
+    Policy,
+    Stale,
+    before,
+    fresh_window,
+)
 from proxy.cache.manifests import ManifestCache, Served, unfinishable
 from proxy.cache.records import TagRecord
 from proxy.cache.shared import Shared
+from proxy.cache.standing import Standing
 from proxy.cache.tag_answers import TagAnswers
 from proxy.cache.tag_questions import Decision, TagQuestions
 from proxy.cache.tag_stale import Reason, StaleTags
@@ -85,6 +97,27 @@ class TagCache:
                 case Tag():
                     return await self._by_tag(upstream, repository, reference, body=body)
 
+    def standing(
+        self, upstream: Upstream, repository: Repository, reference: Reference, served: Served
+    ) -> Standing | None:
+        """For how long `serve` would answer this again, at once; None if not now.
+
+        Looks at what is remembered now, not at what was true when `served` came about.
+        """
+        shown = self._exposure.standing(upstream, repository)
+        if shown is None or served.manifest is None or served.outcome != "hit" or served.warning:
+            return None
+        held = self._manifests.standing(upstream, repository, served.manifest)
+        if held is None:
+            return None
+        if isinstance(reference, Digest):
+            return held.on(shown) if served.descriptor.digest == reference else None
+        known = self._facts.tag_life(upstream, repository, reference)
+        if known is None or known[0].current.digest != served.descriptor.digest:
+            return None
+        window = fresh_window(known[0], self._policies[upstream.name])
+        return held.on(Standing((known[1],), *window)).on(shown)
+
     async def aclose(self) -> None:
         """Stop asking."""
         await self._questions.aclose()
@@ -139,7 +172,8 @@ class TagCache:
                 return await self._questions.revalidate(upstream, repository, tag)
         except TimeoutError:
             # The question goes on, and whoever comes next has its answer.
-            stale = await self._stale.find(upstream, repository, record, "slow")
+            known = await self._facts.latest_tag(upstream, repository, tag) or record
+            stale = await self._stale.find(upstream, repository, known, "slow")
         if stale is not None:
             return stale
         return await self._questions.revalidate(upstream, repository, tag)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from pathlib import Path
 from typing import Annotated
@@ -33,9 +34,10 @@ def serve(
     }
     settings = load(config, overrides)
     from proxy.app import run  # noqa: PLC0415 - the server is heavy; see above
+    from proxy.notify import Manager  # noqa: PLC0415 - needs asyncio, as the server does
 
     try:
-        code = run(settings)
+        code = run(settings, Manager(os.environ))
     except StartupError as error:
         typer.echo(f"entrepot: {error}", err=True)
         raise typer.Exit(1) from error

@@ -65,12 +65,20 @@ def _redis(redis: RedisSettings, origins: Origins) -> Iterator[Problem]:
         yield origins.problem((*loc, "cluster"), "can't be together with `sentinel`")
     if redis.cluster and (redis.url or "").count("/") == 3 and not (redis.url or "").endswith("/0"):
         yield origins.problem((*loc, "url"), "a cluster has only database 0")
-    if _given(redis, "username") and not _given(redis, "password"):
-        yield origins.problem(
-            (*loc, _given(redis, "username")),
-            "needs `password`, `password_file` or `password_env` too",
-        )
+    yield from _redis_users(loc, redis, origins)
     yield from _redis_tls(loc, redis, origins)
+
+
+def _redis_users(loc: Loc, redis: RedisSettings, origins: Origins) -> Iterator[Problem]:
+    for who in ("", "sentinel_"):
+        user, password = _given(redis, f"{who}username"), f"{who}password"
+        if user and not _given(redis, password):
+            yield origins.problem(
+                (*loc, user), f"needs `{password}`, `{password}_file` or `{password}_env` too"
+            )
+    for key in ("sentinel_username", "sentinel_password"):
+        if _given(redis, key) and not redis.sentinel:
+            yield origins.problem((*loc, _given(redis, key)), "needs `sentinel` too")
 
 
 def _redis_tls(loc: Loc, redis: RedisSettings, origins: Origins) -> Iterator[Problem]:

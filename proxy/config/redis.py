@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from proxy.config.values import HostPorts, RedisPrefix, RedisUrl, Secret, Text
 
-REDIS_SECRETS = ("username", "password")
-"""Each can be given as `<name>_file` or `<name>_env` too; `username` is shown."""
+REDIS_SECRETS = ("username", "password", "sentinel_username", "sentinel_password")
+"""Each can be given as `<name>_file` or `<name>_env` too; user names are shown."""
 
 
 class RedisSettings(BaseModel):
@@ -42,6 +42,24 @@ class RedisSettings(BaseModel):
     )
     sentinel_master: Text | None = Field(
         default=None, description="The name under which the Sentinels know the server."
+    )
+    sentinel_username: Text | None = Field(
+        default=None, description="The user to log in as at the Sentinels."
+    )
+    sentinel_username_file: Path | None = Field(
+        default=None, description="A file with that user name."
+    )
+    sentinel_username_env: Text | None = Field(
+        default=None, description="An environment variable with that user name."
+    )
+    sentinel_password: Secret | None = Field(
+        default=None, description="The password at the Sentinels; unset: they ask for none."
+    )
+    sentinel_password_file: Path | None = Field(
+        default=None, description="A file with that password."
+    )
+    sentinel_password_env: Text | None = Field(
+        default=None, description="An environment variable with that password."
     )
     cluster: bool = Field(default=False, description="`url` is a node of a Redis Cluster.")
     ca_file: Path | None = Field(

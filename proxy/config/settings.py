@@ -26,6 +26,13 @@ def _number(value: Any) -> Any:
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
+def _share(value: Any) -> Any:
+    """The same for fractions."""
+    return (
+        float(value) if isinstance(value, str) and value.replace(".", "", 1).isdecimal() else value
+    )
+
+
 class Settings(BaseModel):
     """One process's settings; see the fields' descriptions."""
 
@@ -81,6 +88,12 @@ class Settings(BaseModel):
     )
     flights_max: int = Field(
         default=256, ge=1, description="Most downloads at once; more are asked to come back."
+    )
+    blob_connections_max: int = Field(
+        4,
+        ge=1,
+        le=16,
+        description="Most upstream connections for one blob, where more are faster; 1: never more.",
     )
     connections_max: int = Field(
         default=8192, ge=1, description="Most client connections at once; more are shed."
@@ -156,6 +169,17 @@ class Settings(BaseModel):
         default=None, description="An environment variable with the peer secret."
     )
     access_log: bool = Field(default=True, description="Log one line for each request.")
+    otlp_url: Url | None = Field(
+        default=None,
+        description="Where to send traces by OTLP over HTTP (`http://HOST:4318/v1/traces`); "
+        "needs the extra `otel`; unset: none.",
+    )
+    otlp_ratio: Annotated[float, BeforeValidator(_share)] = Field(
+        default=0.01,
+        ge=0,
+        le=1,
+        description="Share of requests to trace, of those whose client does not say.",
+    )
     upstreams: dict[str, UpstreamSettings] = Field(
         default_factory=dict, description="The registries, by name; see the next table."
     )

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,9 +24,9 @@ from proxy.ports import BlobKey, Body, Observe, StoredBlob
 from proxy.storage import files
 from proxy.storage.blob_files import BlobFiles
 from proxy.storage.room import Room
+from proxy.storage.touches import Touches
 
 _OPEN_MAX = 512
-_TOUCH_S = 60.0
 _CHUNK_BYTES = 1024 * 1024
 
 
@@ -42,7 +41,7 @@ class DiskBlobs:
         self._files = BlobFiles(root)
         self.room = Room(root, bytes_max=bytes_max, free_bytes_min=free_bytes_min)
         self._open: Lru[BlobKey, OpenFile] = Lru(_OPEN_MAX, dropped=OpenFile.release)
-        self._touched: Lru[BlobKey, float] = Lru(10_000)
+        self._touches = Touches(self._files.touch)
         # What else must stay; called from a thread.
         self.pinned: Callable[[BlobKey], bool] = lambda _key: False
 
@@ -121,11 +120,7 @@ class DiskBlobs:
 
     def touch(self, key: BlobKey) -> None:
         """Note a use; written to the file about once a minute."""
-        now = time.time()
-        if now - (self._touched.get(key) or 0) >= _TOUCH_S:
-            self._touched.put(key, now)
-            # Nobody waits for it and it raises nothing.
-            _ = asyncio.get_running_loop().run_in_executor(None, self._files.touch, key, now)
+        self._touches.note(key)
 
     # --- writing -----------------------------------------------------------------------
 

@@ -32,8 +32,10 @@ class LocalStorage:
 
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(self._data_dir.open_blocking)
-        counted = await asyncio.to_thread(self.blobs.room.load_blocking)
-        self._upkeep = asyncio.create_task(self._keep_up(counted=counted))
+        room = self.blobs.room
+        # From here on: a process that ends at once must not leave a number it does not have.
+        room.counted = await asyncio.to_thread(room.load_blocking)
+        self._upkeep = asyncio.create_task(self._keep_up())
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
@@ -48,11 +50,10 @@ class LocalStorage:
                 await asyncio.to_thread(self.blobs.room.save_blocking)
         self._data_dir.close()
 
-    async def _keep_up(self, *, counted: bool) -> None:
+    async def _keep_up(self) -> None:
         """Count if need be, then clear up now and then; serving never waits for it."""
         room = self.blobs.room
-        if not counted:
-            room.counted = False
+        if not room.counted:
             before = room.used
             total = await asyncio.to_thread(room.count_blocking)
             # What came while we counted may be in both; it errs on the full side.

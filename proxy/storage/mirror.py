@@ -49,9 +49,12 @@ class MirroredRecords:
         await self._reads.aclose()
 
     async def _read(self, key: str) -> Record | None:
-        record = await self._durable.get(key)
-        if record is not None:
-            await self._copy(key, record.value)
+        return await self._found(key, await self._durable.get(key))
+
+    async def _found(self, key: str, record: Record | None) -> Record | None:
+        if record is None or self._owed.outlived(key, record):
+            return None
+        await self._copy(key, record.value)
         return record
 
     async def latest(self, key: str) -> Record | None:
@@ -60,9 +63,7 @@ class MirroredRecords:
             record = await self._durable.latest(key)
         except StorageUnavailable:
             return await self._mirrored(key)
-        if record is not None:
-            await self._copy(key, record.value)
-        return record
+        return await self._found(key, record)
 
     async def put(
         self, key: str, value: bytes, *, expect: Record | Literal["any"] | None = "any"
@@ -82,9 +83,13 @@ class MirroredRecords:
         return written
 
     async def delete(self, key: str) -> None:
-        """Both. Raises `StorageUnavailable`."""
+        """Both; later, when the durable store fails. Raises `StorageUnavailable`."""
         await self._mirror.delete(key)
-        await self._durable.delete(key)
+        try:
+            await self._durable.delete(key)
+        except StorageUnavailable:
+            await self._owed.add_deletion(key)
+            raise
 
     async def list(self, prefix: str, *, after: str = "") -> AsyncIterator[str]:
         """The durable keys; the copied ones while the durable store is away."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
@@ -21,8 +21,9 @@ class DiskRecords:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        # A conditional write reads, compares and writes; two must not interleave.
-        self._writing = threading.Lock()
+        # One thread, in order: a conditional write reads, compares and writes. And its
+        # own, so that a disk that hangs does not take those that others need.
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="records")
 
     async def get(self, key: str) -> Record | None:
         """Raises `StorageUnavailable`."""
@@ -36,11 +37,12 @@ class DiskRecords:
         self, key: str, value: bytes, *, expect: Record | Literal["any"] | None = "any"
     ) -> bool:
         """Raises `StorageUnavailable` (`NoSpace`)."""
-        return await asyncio.to_thread(self._put, key, value, expect)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._writer, self._put, key, value, expect)
 
     async def delete(self, key: str) -> None:
         """Raises `StorageUnavailable`."""
-        await asyncio.to_thread(self._delete, key)
+        await asyncio.get_running_loop().run_in_executor(self._writer, self._delete, key)
 
     async def list(self, prefix: str, *, after: str = "") -> AsyncIterator[str]:
         """Keys in ASCII order, read from the disk in batches. Raises `StorageUnavailable`."""
@@ -59,13 +61,12 @@ class DiskRecords:
         return Record(value, hashlib.blake2b(value, digest_size=16).hexdigest())
 
     def _put(self, key: str, value: bytes, expect: Record | Literal["any"] | None) -> bool:
-        with self._writing:
-            if expect != "any" and self._get(key) != expect:
-                return False
-            try:
-                files.write_whole(self._path(key), value, temporary=self._root / "tmp")
-            except OSError as error:
-                raise files.translate(error, f"writing {key}") from error
+        if expect != "any" and self._get(key) != expect:
+            return False
+        try:
+            files.write_whole(self._path(key), value, temporary=self._root / "tmp")
+        except OSError as error:
+            raise files.translate(error, f"writing {key}") from error
         return True
 
     def _delete(self, key: str) -> None:

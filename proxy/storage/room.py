@@ -57,6 +57,17 @@ class Room:
             lacking = max(lacking, taken + size - self._bytes_max)
         return lacking
 
+    @property
+    def limit(self) -> int:
+        """How many bytes may be kept, as the file system is now; 0 if it can't be asked."""
+        try:
+            file_system = os.statvfs(self._root)
+        except OSError:
+            return 0
+        free = file_system.f_bavail * file_system.f_frsize
+        fits = max(0, self.used + self.left + self.reserved + free - self._free_bytes_min)
+        return fits if self._bytes_max is None else min(fits, self._bytes_max)
+
     def hopeless(self, lacking: int) -> bool:
         """Whether dropping all that is kept would not make up for it: then nothing goes."""
         return lacking > self.used + self.left
@@ -138,7 +149,8 @@ class Room:
             barren = 0
             while need > 0 and barren < _BARREN_ROUNDS_MAX:
                 sample = [c for c in self._sample() if not in_use(c.path)]
-                freed = sum(_unlink(c, dropped) for c in choose(sample, need=need))
+                chosen = choose(sample, need=need, now=time.time())
+                freed = sum(_unlink(c, dropped) for c in chosen)
                 need -= freed
                 barren = 0 if freed else barren + 1
         return dropped
@@ -181,7 +193,11 @@ class Room:
 
 def _candidate(path: str, *, by_change: bool) -> Candidate:
     stat = os.stat(path)
-    return Candidate(path, stat.st_size, stat.st_mtime if by_change else stat.st_atime)
+    if by_change:
+        # A spool may have holes.
+        on_disk = min(stat.st_size, stat.st_blocks * 512)
+        return Candidate(path, on_disk, stat.st_mtime, stat.st_mtime)
+    return Candidate(path, stat.st_size, stat.st_mtime, stat.st_atime)
 
 
 def _files(folder: Path, *, by_change: bool = False) -> Iterator[Candidate]:

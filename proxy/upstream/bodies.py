@@ -16,6 +16,8 @@ import aiohttp
 
 from proxy.errors import BadUpstreamAnswer, TransferBroken
 from proxy.oci.manifests import media_type_of
+from proxy.ports import Chunk
+from proxy.upstream.direct import DIRECT_BYTES_MIN, DirectBody
 from proxy.upstream.translate import LIBRARY_ERRORS
 
 ERROR_BYTES_MAX = 64 * 1024
@@ -71,6 +73,25 @@ def blob_part(response: aiohttp.ClientResponse, name: str, *, start: int, end: i
     if response.content_length not in {None, stop - first} or stop > (end or stop):
         raise BadUpstreamAnswer(f"{name} sent another range than was asked for")
     return Part(start=first, end=stop, size=size, missing=wanted is not None and stop < wanted)
+
+
+def blob_chunks(
+    response: aiohttp.ClientResponse, part: Part, name: str, *, stall_s: float
+) -> AsyncIterator[Chunk]:
+    """The pieces of a blob as they arrive; a large one directly from its connection.
+
+    Raise `TransferBroken` when they end early, stall or are reset.
+    """
+    length = None if part.end is None else part.end - part.start
+    if (
+        length is not None
+        and length >= DIRECT_BYTES_MIN
+        and not part.missing
+        and response.content_length == length
+        and response.connection is not None
+    ):
+        return DirectBody(response, length, name, stall_s=stall_s)
+    return BlobChunks(response, part, name)
 
 
 class BlobChunks(AsyncIterator[bytes]):

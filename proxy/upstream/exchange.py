@@ -146,6 +146,8 @@ class Exchange:
     async def _following(
         self, ask: Ask, answer: Answer, sent: Authorization | None
     ) -> Authorization | None:
+        if ask.operation == "ping" and self._config.credentials is None:
+            return None  # A challenge is an answer, and there is no scope to ask a token for.
         unknown = answer.status == 404 and sent is None and not answer.proven
         refused = answer.status == 401 and not answer.elsewhere
         if not (unknown or refused):

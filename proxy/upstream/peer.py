@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 from yarl import URL
 
+from proxy import tracing
 from proxy.cache import peering
 from proxy.cache.lru import Lru
 from proxy.errors import PeerGone, PeerUnreachable, TransferBroken
@@ -84,7 +85,11 @@ class HttpPeers:
 
     async def _get(self, owner: str, target: str) -> aiohttp.ClientResponse:
         signature = peering.sign(self._secret, "GET", target, now=self._clock())
-        headers = {"Authorization": signature, "Accept-Encoding": "identity"}
+        headers = {
+            "Authorization": signature,
+            "Accept-Encoding": "identity",
+            **tracing.headers(),
+        }
         url = URL(owner.rstrip("/") + target, encoded=True)
         if time.monotonic() - (self._silent_since.get(owner) or -_SHUNNED_S) < _SHUNNED_S:
             raise PeerUnreachable(f"the replica at {owner} did not answer a moment ago")

@@ -24,7 +24,7 @@ from proxy.oci.names import Reference, Repository, parse_reference
 from proxy.ports import BlobStat, Body, Clock, Observe, Quota, TagPage, UpstreamHealth
 from proxy.upstream.answers import Answer, Ask, absent, blob_ask, manifest_ask
 from proxy.upstream.authorization import Identity
-from proxy.upstream.bodies import BlobChunks, blob_part, check_plain, read_whole
+from proxy.upstream.bodies import blob_chunks, blob_part, check_plain, discard, read_whole
 from proxy.upstream.breaker import Breaker
 from proxy.upstream.exchange import Exchange
 from proxy.upstream.listings import Listings
@@ -62,6 +62,7 @@ class RegistryUpstream:
             shared=shared,
         )
         self._listings = Listings(config, self._exchange, observe)
+        self._transfers = 0
 
     @property
     def name(self) -> str:
@@ -125,7 +126,12 @@ class RegistryUpstream:
                 yield None
                 return
             part = blob_part(answer.response, self.name, start=start, end=end)
-            yield Body(part.size, part.start, BlobChunks(answer.response, part, self.name))
+            chunks = blob_chunks(answer.response, part, self.name, stall_s=self._config.stall_s)
+            self._transfers += 1
+            try:
+                yield Body(part.size, part.start, chunks, end=part.end)
+            finally:
+                self._transfers -= 1
 
     async def list_tags(
         self, repository: Repository, *, n: int | None = None, last: str | None = None
@@ -157,11 +163,22 @@ class RegistryUpstream:
         except AccessDenied:
             return False
 
+    async def ping(self) -> tuple[int, str]:
+        """Status and Date of `/v2/`, asked as whoever we are there. Raises as all do."""
+        ask = Ask(operation="ping", method="GET", repository="", path="/v2/")
+        async with self._exchange.open(ask) as answer:
+            await discard(answer.response, self.name)
+            return answer.status, answer.response.headers.get("Date", "")
+
     def health(self) -> UpstreamHealth:
         state, reason, retry_in_s = self._breaker.state()
         return UpstreamHealth(
             state=state, reason=reason, retry_in_s=retry_in_s, quota=self._exchange.quota
         )
+
+    def spare_connections(self) -> int:
+        """See `ports.Upstream`."""
+        return self._config.connections_max // 2 - self._transfers
 
     def hear_quota(self, quota: Quota) -> None:
         """Another replica has read it, later than we."""

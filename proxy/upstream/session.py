@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import aiohttp
 from yarl import URL
 
-from proxy import __version__
+from proxy import __version__, tracing
 from proxy.errors import UpstreamUnavailable
 from proxy.upstream.credentials import CredentialSource
 from proxy.upstream.realms import Origin
@@ -108,7 +108,8 @@ class Session:
         return await session.request(
             method,
             url,
-            headers=headers,
+            # What a CDN is told besides may be more than its signature allows.
+            headers=headers | tracing.headers() if own else headers,
             data=form,
             allow_redirects=False,
             ssl=False if self._config.insecure and own else self._trust,

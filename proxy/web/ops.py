@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from proxy.errors import StorageUnavailable
+from proxy.errors import InvalidRequest, StorageUnavailable, UnknownUpstream
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
+
+_Explain = Callable[[str, str | None], Awaitable[dict[str, object]]]
 
 
 def admin_app(
@@ -19,8 +21,10 @@ def admin_app(
     status: Callable[[], dict[str, object]],
     scrub: Callable[[], Awaitable[dict[str, object]]],
     evict: Callable[[bool], Awaitable[dict[str, object]]],
+    explain: _Explain,
 ) -> web.Application:
-    """`/livez`, `/readyz`, `/metrics`, `/status`; POST `/scrub`, `/evict?dry_run=1`.
+    """`/livez`, `/readyz`, `/metrics`, `/status`, `/explain?image=…&platform=…`;
+    POST `/scrub`, `/evict?dry_run=1`.
 
     `ready` tells what is missing, None when nothing is.
     """
@@ -59,11 +63,25 @@ def admin_app(
             web.get("/readyz", readyz),
             web.get("/metrics", metrics_page),
             web.get("/status", status_page),
+            web.get("/explain", _explain_page(explain)),
             web.post("/scrub", scrub_page),
             web.post("/evict", evict_page),
         ]
     )
     return app
+
+
+def _explain_page(explain: _Explain) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def page(request: web.Request) -> web.Response:
+        try:
+            image, platform = request.query.get("image", ""), request.query.get("platform")
+            return _json(await explain(image, platform or None))
+        except InvalidRequest as error:
+            return web.Response(status=400, text=f"{error}\n")
+        except UnknownUpstream as error:
+            return web.Response(status=404, text=f"{error}\n")
+
+    return page
 
 
 def _json(document: dict[str, object]) -> web.Response:

@@ -14,6 +14,7 @@ from aiohttp import web
 from proxy.cache import peering
 from proxy.cache.content import Bytes, Content, File
 from proxy.cache.flights import Flights
+from proxy.cache.following import Following
 from proxy.cache.local import LocalBlobs
 from proxy.cache.spool import Spool
 from proxy.errors import EntrepotError
@@ -61,7 +62,7 @@ class PeerHandler:
         if asked is None or request.method != "GET":
             return web.Response(status=400, text="not a request of version 1\n")
         key, start = asked
-        content = await self._content(key)
+        content = await self._content(key, start)
         if content is None:
             return web.Response(status=404, text="neither here nor on its way\n")
         return await self._send(request, content, start)
@@ -72,7 +73,7 @@ class PeerHandler:
         try:
             if start > content.size:
                 return web.Response(status=416, text="beyond the end\n")
-            written = content.readable(whole=False) if isinstance(content, File) else content.size
+            written = content.written if isinstance(content, File) else content.size
             response = web.StreamResponse(
                 headers={"Entrepot-Size": str(content.size), "Entrepot-Written": str(written)}
             )
@@ -89,7 +90,7 @@ class PeerHandler:
         finally:
             content.close()
 
-    async def _content(self, key: BlobKey) -> Content | None:
+    async def _content(self, key: BlobKey, start: int) -> Content | None:
         flight = self._flights.get(key)
         if flight is not None:
             try:
@@ -99,10 +100,16 @@ class PeerHandler:
                 return None
             if isinstance(found, bytes):
                 return Bytes(found, "join")
-            if isinstance(found, Spool) and found.file is not None:
-                flight.follow()
+            # Where only ranges are brought, the rest of it may never come.
+            if (
+                isinstance(found, Spool)
+                and found.file is not None
+                and not flight.parting
+                and (flight.whole or found.readable(start, whole=False) > start)
+            ):
+                following = Following(flight, found.size, demanding=False)
                 return File(
-                    found.file.hold(), "join", spool=found, left=flight.leave, unverified=True
+                    found.file.hold(), "join", spool=found, following=following, unverified=True
                 )
         file = self._local.peek(key) or await self._local.open_file(key)
         return None if file is None else File(file, "hit")

@@ -14,7 +14,9 @@ from typing import assert_never
 import structlog
 from aiohttp import web
 
+from proxy import tracing
 from proxy.cache.blobs import BlobCache
+from proxy.cache.bringing import SpanWanted
 from proxy.cache.budget import answer_within
 from proxy.cache.content import Bytes
 from proxy.cache.listings import Listings
@@ -35,9 +37,12 @@ from proxy.ports import Observe, Upstream
 from proxy.web.exchange import Exchange
 from proxy.web.problems import Problem, problem
 from proxy.web.redirect import Redirector
+from proxy.web.repeats import Repeats
 
 _FIRST_RANGE = re.compile(r"bytes=\s*(\d{1,18})?-(\d{1,18})?", re.ASCII)
 _BLOB_MAX_AGE_S = 365 * 86400
+_JSON = "application/json"
+_PONG = b"{}"
 
 log = structlog.get_logger("entrepot")
 
@@ -60,6 +65,8 @@ class RegistryHandler:
         relay_429: frozenset[str],
         dockerd_blob_404: bool,
         redirector: Redirector | None = None,
+        traced: Callable[[str | None], None] | None = None,
+        repeats: Repeats | None = None,
     ) -> None:
         self._routes = routes
         self._upstreams = upstreams
@@ -73,9 +80,13 @@ class RegistryHandler:
         self._relay_429 = relay_429
         self._dockerd_blob_404 = dockerd_blob_404
         self._redirector = redirector
+        self._traced = traced
+        self._repeats = repeats
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
+        if self._traced is not None:
+            self._traced(request.headers.get(tracing.HEADER))
         exchange = Exchange(request, stall_s=self._send_stall_s)
         try:
             return await self._answer(exchange)
@@ -100,7 +111,10 @@ class RegistryHandler:
         match route:
             case Ping():
                 exchange.kind, exchange.outcome = "ping", "hit"
-                return await exchange.send_bytes(200, b"{}", {"Content-Type": "application/json"})
+                response = await exchange.send_bytes(200, _PONG, {"Content-Type": _JSON})
+                if self._repeats is not None:
+                    self._repeats.ping(exchange, response, _PONG)
+                return response
             case Catalog():
                 exchange.kind = "catalog"
                 return await self._catalog(exchange, route)
@@ -152,7 +166,10 @@ class RegistryHandler:
                 descriptor.size, headers, etag, outcome=served.outcome
             )
         content = Bytes(served.manifest.body, served.outcome)
-        return await exchange.send_content(content, headers, etag)
+        response = await exchange.send_content(content, headers, etag)
+        if self._repeats is not None:
+            self._repeats.manifest(exchange, response, route, upstream, served)
+        return response
 
     async def _blob(self, exchange: Exchange, route: GetBlob) -> web.StreamResponse:
         upstream = self._upstreams[route.upstream]
@@ -165,7 +182,10 @@ class RegistryHandler:
         if exchange.wants_head(etag):
             async with answer_within(self._header_budget_s, upstream):
                 size = await self._blobs.stat(upstream, route.repository, route.digest)
-            return await exchange.send_described(size, headers, etag, outcome="hit")
+            response = await exchange.send_described(size, headers, etag, outcome="hit")
+            if self._repeats is not None:
+                self._repeats.blob(exchange, response, route, upstream, read=False)
+            return response
         if self._redirector is not None:
             async with answer_within(self._header_budget_s, upstream):
                 location = await self._redirector.location(exchange.request, route, upstream)
@@ -175,9 +195,12 @@ class RegistryHandler:
         # Over all its tries, and over the question who may read the repository.
         async with answer_within(self._header_budget_s, upstream):
             content = await self._blobs.open(
-                upstream, route.repository, route.digest, start=_first_byte(exchange.request)
+                upstream, route.repository, route.digest, span=_first_range(exchange.request)
             )
-        return await exchange.send_content(content, headers, etag)
+        response = await exchange.send_content(content, headers, etag)
+        if self._repeats is not None and self._redirector is None and isinstance(content, Bytes):
+            self._repeats.blob(exchange, response, route, upstream, read=True)
+        return response
 
     async def _list_tags(self, exchange: Exchange, route: ListTags) -> web.StreamResponse:
         listed = await self._listings.list_tags(
@@ -249,11 +272,12 @@ class RegistryHandler:
         return answer
 
 
-def _first_byte(request: web.BaseRequest) -> int:
-    """Where reading will begin; negative: counted from the end. A hint only."""
+def _first_range(request: web.BaseRequest) -> SpanWanted | None:
+    """The range that will be read first; None: the whole. A hint only."""
     match = _FIRST_RANGE.match(request.headers.get("Range", ""))
-    if match is None:
-        return 0
-    if match[1] is not None:
-        return int(match[1])
-    return -int(match[2]) if match[2] is not None else 0
+    if match is None or match.group(1, 2) == (None, None):
+        return None
+    first, last = match.groups()
+    if first is None:
+        return -int(last), None
+    return int(first), None if last is None else int(last) + 1

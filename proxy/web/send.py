@@ -24,13 +24,13 @@ from proxy.cache.content import Bytes, Content, File, Stream
 from proxy.cache.local import OpenFile
 from proxy.errors import EntrepotError, TransferBroken
 from proxy.oci.ranges import ByteRange
+from proxy.ports import Chunk
+from proxy.web import residency
 
 _WINDOW_MIN = 256 * 1024
 _WINDOW_MAX = 16 * 1024 * 1024
 _WINDOW_FAST_S = 1.0
 _TLS_PIECE = 256 * 1024
-_PROBE_BYTES = 4 * 1024 * 1024
-_READ_AHEAD_STEP = 128 * 1024
 
 
 class ClientGone(Exception):
@@ -54,7 +54,7 @@ class Sender:
         if self._request.transport is not None:
             self._request.transport.abort()
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: Chunk) -> None:
         """Raises `ClientGone`."""
         try:
             async with asyncio.timeout(self._stall_s):
@@ -79,13 +79,16 @@ class Sender:
         whole = (span.start, span.end) == (0, content.size)
         offset = span.start
         while offset < span.end:
-            ready = min(content.readable(whole=whole), span.end)
+            ready = min(content.readable(offset, whole=whole), span.end)
             if ready <= offset:
                 await content.wait(offset, whole=whole)
                 continue
             count = min(ready - offset, self._window)
-            if not _resident(content.file.fd, offset, count):
-                await asyncio.to_thread(_read_ahead, content.file.fd, offset, count)
+            if not residency.resident(content.file.fd, offset, count):
+                try:
+                    await residency.bring_in(content.file.fd, offset, count)
+                except OSError as error:
+                    raise TransferBroken(f"reading a blob: {error.strerror}") from error
             offset += await self._send_window(content.file, offset, count)
 
     async def _send_window(self, file: OpenFile, offset: int, count: int) -> int:
@@ -150,6 +153,9 @@ async def deliver(sender: Sender, content: Content, pieces: Iterable[bytes | Byt
 
     False if the body had to be cut or the client left.
     """
+    pieces = list(pieces)
+    if isinstance(content, File):
+        content.expect([piece for piece in pieces if isinstance(piece, ByteRange)])
     try:
         for piece in pieces:
             if isinstance(piece, ByteRange):
@@ -163,26 +169,3 @@ async def deliver(sender: Sender, content: Content, pieces: Iterable[bytes | Byt
         sender.cut()
         raise
     return True
-
-
-def _resident(fd: int, offset: int, count: int) -> bool:
-    """Whether a window is in the page cache, by looking at a byte of each 4 MiB.
-
-    `sendfile` on a page that must come from the disk stops the whole loop.
-    """
-    byte = bytearray(1)
-    try:
-        for position in (*range(offset, offset + count, _PROBE_BYTES), offset + count - 1):
-            os.preadv(fd, [byte], position, os.RWF_NOWAIT)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True  # The file system can't tell (tmpfs, overlay); assume the best.
-    return True
-
-
-def _read_ahead(fd: int, offset: int, count: int) -> None:
-    """Bring a window into the page cache. Blocks."""
-    os.posix_fadvise(fd, offset, count, os.POSIX_FADV_WILLNEED)
-    for position in range(offset, offset + count, _READ_AHEAD_STEP):
-        os.pread(fd, 1, position)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import time
 from typing import Any
 
 from aiohttp import http_exceptions, web
 from aiohttp.web_protocol import RequestHandler
 
 from proxy.web.exchange import API_VERSION
+from proxy.web.fastlane import HEAD_BYTES_MAX, Answer, FastLane
 from proxy.web.problems import Problem
 
 # 1,024 clients that connect at once wait 1.0 s (p99) at 128 and 0.17 s at 4096.
@@ -43,20 +45,37 @@ _REFUSALS: tuple[tuple[type[BaseException], str], ...] = (
 _UNREADABLE = "the request can't be read"
 
 
-class Connection(RequestHandler):
-    """One client connection."""
+_END = b"\r\n\r\n"
 
-    __slots__ = ("_hurry", "_server")
+
+class Connection(RequestHandler):
+    """One client connection.
+
+    What arrives goes to aiohttp's parser, except for heads that the fast lane knows.
+    Those are answered right here, but only at the border between two requests: the
+    last one is answered and taken by the client, and the parser holds no bytes (the
+    last it was given ended with a blank line; had that been inside of a body, the
+    request would not be over).
+    """
+
+    __slots__ = ("_hurry", "_lane", "_remote", "_server", "_whole", "head")
 
     def __init__(self, server: PullServer, **limits: Any) -> None:
         super().__init__(server, loop=asyncio.get_running_loop(), **limits)
         self._server = server
         self._hurry: asyncio.TimerHandle | None = None
+        self._lane = server.lane
+        self._remote: str | None = None
+        self._whole = True
+        self.head: bytes | None = None
+        """All bytes of the request that is being answered, if they came alone and at once."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Shed what is above the limit before anything is parsed."""
         super().connection_made(transport)
         loop, server = asyncio.get_running_loop(), self._server
+        name = transport.get_extra_info("peername")
+        self._remote = str(name[0]) if isinstance(name, tuple) and name else None
         if len(server.connections) > server.connections_max and self.transport is not None:
             # Reads nothing any more, but does not close the socket yet: a request
             # that is unread at that moment would become a reset, and the client
@@ -74,6 +93,64 @@ class Connection(RequestHandler):
         if self._hurry is not None:
             self._hurry.cancel()
         super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Answer, or let it be parsed."""
+        lane = self._lane
+        if lane is not None and data:
+            answer = lane.answers.get(data)
+            if answer is None:
+                data = self._answer_known(lane, data)
+                if not data:
+                    return
+            elif self._answered(lane, answer):
+                return
+        if data:
+            alone = len(data) <= HEAD_BYTES_MAX and data.find(_END) == len(data) - len(_END)
+            self.head = data if alone and self._between() else None
+            self._whole = data.endswith(_END)
+        super().data_received(data)
+
+    def _between(self) -> bool:
+        """Whether the next byte is the first of a request, and nobody waits for an answer."""
+        waiter, transport = self._waiter, self.transport
+        return (
+            self._whole
+            and waiter is not None
+            and not waiter.done()
+            and transport is not None
+            and not self._close
+            and not self._upgraded
+            and not self._buffer_paused
+            and not transport.get_write_buffer_size()
+        )
+
+    def _answered(self, lane: FastLane, answer: Answer) -> bool:
+        """Whether this head, which is next, could be answered at once."""
+        transport = self.transport
+        if transport is None or not self._between():
+            return False
+        now = lane.clock()
+        if not (answer.since <= now < answer.until or lane.renew(answer, now)):
+            return False
+        started = time.monotonic()
+        transport.write(answer.ready)
+        ended = time.monotonic()
+        self._request_count += 1
+        self._next_keepalive_close_time = ended + _KEEPALIVE_S
+        lane.used(answer, self._remote, now, ended - started)
+        return True
+
+    def _answer_known(self, lane: FastLane, data: bytes) -> bytes:
+        """Several heads at once, or a piece of one: what is left for the parser."""
+        start = 0
+        while (end := data.find(_END, start)) >= 0:
+            end += len(_END)
+            answer = lane.answers.get(data[start:end])
+            if answer is None or not self._answered(lane, answer):
+                break
+            start = end
+        return data[start:] if start else data
 
     def handle_error(
         self,
@@ -120,11 +197,13 @@ class PullServer(web.Server):
         connections_max: int,
         header_bytes_max: int,
         first_head_s: float = _FIRST_HEAD_S,
+        lane: FastLane | None = None,
     ) -> None:
         # Handlers own nothing, so cancelling one whose client left is safe.
         super().__init__(handler, handler_cancellation=True)
         self.connections_max = connections_max
         self.first_head_s = first_head_s
+        self.lane = lane
         self._limits: dict[str, Any] = {
             "max_line_size": _LINE_BYTES_MAX,
             "max_field_size": header_bytes_max,

@@ -14,13 +14,14 @@ import gc
 import hashlib
 import json
 import mmap
-import os
 import select
 import socket
 import sys
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from tests.bench.content import MANIFEST_TYPE
 
 _TAIL_BYTES = 64 << 10
 _DISCARD_BYTES = 64 << 20
@@ -29,67 +30,93 @@ _SAID_BYTES_MAX = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """`pulls` downloads of one blob, `at_once` of them together.
+class Target:
+    """One blob: `path` is the whole URL path, `file` the content it must be, `size` in bytes.
 
-    `path` is the whole URL path, `file` the content it must be, `size` in
-    bytes. All `at_once` start together; each that ends starts the next.
-    `cpus`: the cores to run on, empty for any. Past `limit_s` all is given up.
+    `before`: the URL path of a manifest to ask for first, on the same
+    connection, for a system that fetches whole images only; empty for none.
     """
 
-    port: int
     path: str
     file: str
     digest: str
     size: int
+    before: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """`pulls` downloads of the `targets` in turn, `at_once` of them together.
+
+    All `at_once` start together; each that ends starts the next.
+    Past `limit_s` all is given up.
+    """
+
+    port: int
+    targets: list[Target]
     at_once: int
     pulls: int
-    cpus: list[int] = field(default_factory=list)
     limit_s: float = 120.0
 
 
 @dataclass(slots=True)
 class Outcome:
-    """`first_byte_s` (of the body) and `done_s` per pull, since it was started.
+    """Per pull that ended well: `target` (its number), `first_byte_s` of the body since
+    the pull asked, `done_s` since it was started.
 
     `wall_s` is from the first start to the last byte. `failed`: pulls that
-    were refused or cut, why. `wrong`: pulls that ended well with wrong bytes.
+    were refused or cut, why. `late`: pulls given up. `wrong`: pulls that ended
+    well with wrong bytes. `cpu_s` is what this process used.
     """
 
+    target: list[int] = field(default_factory=list)
     first_byte_s: list[float] = field(default_factory=list)
     done_s: list[float] = field(default_factory=list)
     wall_s: float = 0.0
     failed: list[str] = field(default_factory=list)
+    late: int = 0
     wrong: list[str] = field(default_factory=list)
+    cpu_s: float = 0.0
 
 
 class Pull:
     """One GET on a connection of its own."""
 
-    def __init__(self, job: Job, keep: mmap.mmap | None, scratch: mmap.mmap) -> None:
-        self.job = job
-        self.keep = memoryview(keep) if keep is not None else None
+    def __init__(self, job: Job, number: int, keep: mmap.mmap | None, scratch: mmap.mmap) -> None:
+        self.target = job.targets[number % len(job.targets)]
+        self.number = number % len(job.targets)
+        self.keep = memoryview(keep)[: self.target.size] if keep is not None else None
         self.scratch = memoryview(scratch)
         self.tail = bytearray()
-        self.head = b""
+        self.before = self.target.before
+        self.skip = 0  # bytes of the manifest's body that are to come
         self.position = -1  # of the body; -1 while the head is not complete
         self.first_byte_s = 0.0
-        self.began = time.perf_counter()
+        self.began = self.asked = time.perf_counter()
+        self.host = f"127.0.0.1:{job.port}"
         self.socket = socket.socket()
         self.socket.setblocking(False)
         self.socket.connect_ex(("127.0.0.1", job.port))
 
     def ask(self) -> None:
+        self.asked = time.perf_counter()
+        self._get(self.before or self.target.path)
+
+    def _get(self, path: str) -> None:
+        closing = "" if path == self.before else "Connection: close\r\n"
         self.socket.sendall(
-            f"GET {self.job.path} HTTP/1.1\r\nHost: 127.0.0.1:{self.job.port}\r\n"
-            "Accept: */*\r\nUser-Agent: bench\r\nConnection: close\r\n\r\n".encode()
+            f"GET {path} HTTP/1.1\r\nHost: {self.host}\r\n"
+            f"Accept: {MANIFEST_TYPE}, */*\r\nUser-Agent: bench\r\n{closing}\r\n".encode()
         )
 
     def read(self) -> bool:
         """Take what has come; True once the body is complete. Raises `ConnectionError`."""
+        if self.skip:
+            self._skip()
+            return False
         if self.position < 0:
             return self._read_head()
-        left = self.job.size - self.position
+        left = self.target.size - self.position
         if self.keep is not None:
             count = self.socket.recv_into(self.keep[self.position :], left)
         elif left > _TAIL_BYTES:
@@ -101,9 +128,9 @@ class Pull:
             self.tail += data
             count = len(data)
         if not count:
-            raise ConnectionResetError(f"cut at {self.position} of {self.job.size} bytes")
+            raise ConnectionResetError(f"cut at {self.position} of {self.target.size} bytes")
         self._advance(count)
-        return self.position == self.job.size
+        return self.position == self.target.size
 
     def _read_head(self) -> bool:
         """Read up to the end of the head, and not a byte further."""
@@ -121,42 +148,51 @@ class Pull:
         lengths = [
             line.split(":")[1].strip() for line in fields if line[:15].lower() == "content-length:"
         ]
-        if lengths != [str(self.job.size)]:
-            raise ConnectionResetError(f"Content-Length {lengths} is not {self.job.size}")
+        if self.before:
+            self.skip = int(lengths[0])
+            return False
+        if lengths != [str(self.target.size)]:
+            raise ConnectionResetError(f"Content-Length {lengths} is not {self.target.size}")
         self.position = 0
         return False
 
+    def _skip(self) -> None:
+        self.skip -= len(self.socket.recv(self.skip))
+        if not self.skip:
+            self._get(self.target.path)
+            self.before = ""
+
     def _advance(self, count: int) -> None:
         if self.position == 0:
-            self.first_byte_s = time.perf_counter() - self.began
+            self.first_byte_s = time.perf_counter() - self.asked
         self.position += count
 
-    def fault(self, expected_tail: bytes) -> str | None:
+    def fault(self, tails: list[bytes]) -> str | None:
         """What is wrong with the bytes that came."""
         if self.keep is not None:
             digest = f"sha256:{hashlib.sha256(self.keep).hexdigest()}"
-            return None if digest == self.job.digest else f"sha256 of the whole body is {digest}"
-        return None if self.tail == expected_tail else "the last 64 KiB differ"
+            return None if digest == self.target.digest else f"sha256 of the whole body is {digest}"
+        return None if self.tail == tails[self.number] else "the last 64 KiB differ"
 
 
 def run(job: Job) -> Outcome:
     """Do the job; every pull ends in exactly one of the outcome's lists."""
     outcome = Outcome()
-    keep = mmap.mmap(-1, job.size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE)
+    most = max(target.size for target in job.targets)
+    keep = mmap.mmap(-1, most, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | mmap.MAP_POPULATE)
     scratch = mmap.mmap(-1, _DISCARD_BYTES)  # never written to, so it takes no memory
-    with Path(job.file).open("rb") as file:
-        file.seek(max(0, job.size - _TAIL_BYTES))
-        tail = file.read()
+    tails = [_tail(target) for target in job.targets]
     poll = select.epoll()
     pulls: dict[int, Pull] = {}
     finished: list[Pull] = []
     started = 0
+    cpu_before_s = time.process_time()
     began = time.perf_counter()
 
     def start() -> None:
         nonlocal started
         # The middle one of those that start together keeps its bytes: not the leader.
-        pull = Pull(job, keep if started == job.at_once // 2 else None, scratch)
+        pull = Pull(job, started, keep if started == job.at_once // 2 else None, scratch)
         pulls[pull.socket.fileno()] = pull
         poll.register(pull.socket, select.EPOLLOUT)
         started += 1
@@ -166,6 +202,7 @@ def run(job: Job) -> Outcome:
         del pulls[pull.socket.fileno()]
         pull.socket.close()
         if failure is None:
+            outcome.target.append(pull.number)
             outcome.first_byte_s.append(pull.first_byte_s)
             outcome.done_s.append(time.perf_counter() - pull.began)
             finished.append(pull)
@@ -190,21 +227,25 @@ def run(job: Job) -> Outcome:
             except OSError as error:
                 end(pull, str(error))
         if time.perf_counter() - began > job.limit_s:
-            outcome.failed += [
-                f"not done after {job.limit_s} s" for _ in range(job.pulls - len(outcome.done_s))
-            ]
+            outcome.late = job.pulls - len(outcome.done_s) - len(outcome.failed)
             break
     outcome.wall_s = time.perf_counter() - began
-    outcome.wrong = [fault for pull in finished if (fault := pull.fault(tail))]
+    outcome.cpu_s = time.process_time() - cpu_before_s
+    outcome.wrong = [fault for pull in finished if (fault := pull.fault(tails))]
     return outcome
 
 
+def _tail(target: Target) -> bytes:
+    with Path(target.file).open("rb") as file:
+        file.seek(max(0, target.size - _TAIL_BYTES))
+        return file.read()
+
+
 def main() -> None:
-    job = Job(**json.loads(sys.argv[1]))
-    if job.cpus:
-        os.sched_setaffinity(0, job.cpus)
+    fields = json.loads(sys.argv[1])
+    targets = [Target(**target) for target in fields.pop("targets")]
     gc.disable()  # a collection would be a pause in somebody's first byte
-    print(json.dumps(asdict(run(job))))
+    print(json.dumps(asdict(run(Job(targets=targets, **fields)))))
 
 
 if __name__ == "__main__":

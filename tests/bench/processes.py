@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -37,8 +38,12 @@ class Tree:
         *,
         log: Path,
         cwd: Path,
+        cpus: Sequence[int] = (),
     ) -> None:
+        """`cpus`: where it may run from its first instruction on (it may count them); all if empty."""
         self._log = log
+        if cpus:
+            argv = ["taskset", "-c", ",".join(map(str, cpus)), *argv]
         with log.open("wb") as out:
             self.process = subprocess.Popen(
                 argv,
@@ -54,14 +59,14 @@ class Tree:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def wait_ready(self, ready: Callable[[], bool]) -> None:
+    def wait_ready(self, ready: Callable[[], bool], *, every_s: float = 0.05) -> None:
         """Poll `ready` until it is true. Raises `DidNotStart`."""
         until = time.monotonic() + _READY_S
         while not ready():
             if self.process.poll() is not None or time.monotonic() > until:
                 words = self._log.read_text(errors="replace")[-600:]
                 raise DidNotStart(f"exit status {self.process.poll()}: {words}")
-            time.sleep(0.05)
+            time.sleep(every_s)
 
     def pids(self) -> list[int]:
         """The tree's processes, its root first."""
@@ -99,12 +104,19 @@ class Tree:
 
     def peak_rss_bytes(self) -> int:
         """VmHWM, summed over the tree (pages that its processes share count for each)."""
-        total = 0
-        for pid in self.pids():
-            for line in _read(Path(f"/proc/{pid}/status")).splitlines():
-                if line.startswith("VmHWM:"):
-                    total += int(line.split()[1]) * 1024
-        return total
+        return self._memory("VmHWM:")
+
+    def rss_bytes(self) -> int:
+        """VmRSS now, summed likewise."""
+        return self._memory("VmRSS:")
+
+    def _memory(self, field: str) -> int:
+        return 1024 * sum(
+            int(line.split()[1])
+            for pid in self.pids()
+            for line in _read(Path(f"/proc/{pid}/status")).splitlines()
+            if line.startswith(field)
+        )
 
     def pin(self, cpus: set[int]) -> None:
         """Let all threads of the tree, and those they start, run on `cpus` only."""
@@ -142,10 +154,11 @@ def free_port() -> int:
         return port
 
 
-def answers(url: str) -> bool:
-    """Whether a GET gives 200."""
+def answers(url: str, ca: Path | None = None) -> bool:
+    """Whether a GET gives 200. `ca`: the PEM file of the authority to trust, for https."""
+    context = ssl.create_default_context(cafile=ca) if ca else None
     try:
-        with urllib.request.urlopen(url, timeout=2) as response:
+        with urllib.request.urlopen(url, timeout=2, context=context) as response:
             return bool(response.status == 200)
     except (urllib.error.URLError, OSError):
         return False

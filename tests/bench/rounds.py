@@ -1,238 +1,136 @@
-"""What is done to each system, once per round; every number is measured here.
+"""The whole bench: rounds of rows of turns, each in random order, within a budget.
 
-A round starts the system with an empty cache and takes it through all parts
-in one life, so that its peak memory is that of the whole. Which core runs what
-is left to the kernel where time is measured, and fixed (server on one core,
-load and upstream on the other) where CPU time or requests are counted.
+A turn is one system in one row: started empty, measured, ended. A peer that
+does not start, or fails, costs its own numbers and nothing else; what Entrepot
+does not serve is a fault.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import re
+import random
 import subprocess
 import sys
-import urllib.request
+import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from http.client import HTTPException
 from pathlib import Path
-from statistics import quantiles
 
-from tests.bench.client import Job, Outcome
-from tests.bench.content import MANIFEST_TYPE, REPOSITORY, TAG, Image, Item
-from tests.bench.processes import Tree, answers
-from tests.bench.systems import ROOT, Running
+from tests.bench.content import make_library
+from tests.bench.measured import Measured
+from tests.bench.processes import DidNotStart
+from tests.bench.row import Row
+from tests.bench.stage import Origin, Stage
+from tests.bench.systems import ENTREPOT, NotHere, System
+from tests.support.private_ca import issue
 
-CLIENTS = 32
-RATE_BYTES_S = 100_000_000
-PARTS = ("stampede", "warm", "cold", "requests")
-_WARM_PULLS = 40
-_WARM_AT_ONCE = 4
-_WRK_S = 2
-_CORES = sorted(os.sched_getaffinity(0))
-_SERVER_CORE = _CORES[0]
-_LOAD_CORE = _CORES[-1]
+Turns = dict[str, dict[str, Measured]]
+"""What one round gave, by row and system; the system `straight` is none at all."""
 
-
-@dataclass(slots=True)
-class Measured:
-    """One system in one round: numbers by name (`report.py` knows them), and what went wrong."""
-
-    system: str
-    values: dict[str, float] = field(default_factory=dict)
-    failed: list[str] = field(default_factory=list)
-    wrong: list[str] = field(default_factory=list)
+STRAIGHT = "straight"
+_ROUND_LEAST = 0.5  # of the last one: later ones are shorter
+_SMALL_BYTES = 10_000_000
 
 
-class Origin:
-    """The upstream, started and steered. Use as a context manager."""
+class Bench:
+    """`notes` are for the reader, `faults` make the exit status 1."""
 
-    def __init__(self, content: Path, log: Path) -> None:
-        self.tree = Tree(
-            [sys.executable, "-m", "tests.bench.upstream", str(content)], log=log, cwd=ROOT
-        )
-        self.port = 0
+    def __init__(self, folder: Path, rows: Sequence[Row], systems: Sequence[System]) -> None:
+        self.rounds: list[Turns] = []
+        self.notes: list[str] = []
+        self.faults: list[str] = []
+        self._folder = folder
+        self._rows = rows
+        self._systems = list(systems)
+        self._until = 0.0
+
+    def run(self, count: int, *, budget_s: float, order: random.Random, shrink: int = 1) -> None:
+        """`shrink`: divide all large sizes by it. Raises `DidNotStart` for the upstream."""
+        began = time.monotonic()
+        self._until = began + budget_s
+        content = self._folder / "content"
+        content.mkdir()
+        shapes = {
+            name: tuple(size if size < _SMALL_BYTES else size // shrink for size in sizes)
+            for row in self._rows
+            for name, sizes in row.images.items()
+        }
+        library = make_library(content, shapes)
+        say(f"content: {time.monotonic() - began:.0f} s")
+        with (origin := Origin(content, self._folder / "upstream.log")).tree:
+            stage = Stage(self._folder, content, origin, library, issue(self._folder / "tls"))
+            last_s = 0.0
+            for number in range(1, count + 1):
+                round_began = time.monotonic()
+                if number > 1 and self._until - round_began < _ROUND_LEAST * last_s:
+                    self.notes.append(f"stopped after round {number - 1} of {count}: out of time")
+                    break
+                turns: Turns = {}
+                self.rounds.append(turns)
+                for row in self._rows:
+                    turns[row.name] = self._row(number, row, stage, order)
+                last_s = time.monotonic() - round_began
+                say(f"round {number} of {count}: {last_s:.0f} s")
+
+    def _row(
+        self, number: int, row: Row, stage: Stage, order: random.Random
+    ) -> dict[str, Measured]:
+        done: dict[str, Measured] = {}
+        if row.straight is not None:
+            done[STRAIGHT] = measured = Measured(STRAIGHT)
+            began = time.monotonic()
+            try:
+                row.straight(stage, measured)
+            except (DidNotStart, subprocess.SubprocessError, OSError, HTTPException) as error:
+                self.faults.append(f"{row.name}, straight, round {number}: {error!r}")
+                return done
+            say(f"  {row.name}, {STRAIGHT}: {time.monotonic() - began:.1f} s")
+            self._judge(number, row, measured)
+        turns = [
+            system
+            for system in self._systems
+            if row.fits(system) and (system is ENTREPOT or number == 1 or not row.peers_once)
+        ]
+        order.shuffle(turns)
+        for system in turns:
+            if system is not ENTREPOT and time.monotonic() > self._until:
+                self._note(f"{row.name}, {system.name}, round {number}: out of time")
+                continue
+            began = time.monotonic()
+            done[system.name] = measured = Measured(system.name)
+            self._turn(number, row, stage, system, measured)
+            say(f"  {row.name}, {system.name}: {time.monotonic() - began:.1f} s")
+            self._judge(number, row, measured)
+        return done
+
+    def _turn(
+        self, number: int, row: Row, stage: Stage, system: System, measured: Measured
+    ) -> None:
+        where = f"{row.name}, {system.name}, round {number}"
+        complaints = self.faults if system is ENTREPOT else self.notes
         try:
-            self.tree.wait_ready(lambda: log.read_text().endswith("\n"))
-            self.port = int(log.read_text())
-            self.tree.wait_ready(lambda: answers(f"http://127.0.0.1:{self.port}/v2/"))
-        except BaseException:
-            self.tree.stop()
-            raise
+            row.turn(stage, system, measured)
+        except NotHere as error:
+            self._systems.remove(system)
+            self._note(f"{system.name}: not measured, {error}")
+        except DidNotStart as error:
+            complaints.append(f"{where}: did not start: {error}")
+        except (subprocess.SubprocessError, OSError, HTTPException) as error:
+            complaints.append(f"{where}: did not last: {error!r}")
 
-    def reset(self, bytes_s: int) -> None:
-        """Count from zero, and limit each connection to come (0: no limit)."""
-        self._ask(f"reset?bytes_s={bytes_s}")
+    def _judge(self, number: int, row: Row, measured: Measured) -> None:
+        where = f"{row.name}, {measured.system}, round {number}"
+        self.faults += [f"WRONG BYTES: {where}: {fault}" for fault in measured.wrong]
+        if measured.failed:
+            first, more = measured.failed[0], len(measured.failed) - 1
+            said = f"{where}: {first[:300]}" + (f" (and {more} more)" if more else "")
+            ours = measured.system in (ENTREPOT.name, STRAIGHT)
+            (self.faults if ours else self.notes).append(said)
 
-    def sent(self, item: Item) -> int:
-        """Body bytes of `item` that went out since the reset."""
-        return int(self._ask("counters")["sent"].get(f"/v2/{item.url}", 0))
-
-    def _ask(self, path: str) -> dict[str, dict[str, int]]:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/{path}", timeout=10) as answer:
-            body: dict[str, dict[str, int]] = json.load(answer)
-            return body
-
-
-def measure(running: Running, origin: Origin, image: Image, parts: Sequence[str]) -> Measured:
-    """Take a caching system through `parts`, in the order of `PARTS`."""
-    result = Measured(running.name)
-    if "stampede" in parts:
-        _free(running.tree, origin.tree)
-        origin.reset(RATE_BYTES_S)
-        outcome = _pull(result, running.port, image.crowd, at_once=CLIENTS, pulls=CLIENTS)
-        _crowd(result, outcome, origin, image)
-    if "warm" in parts:
-        _warm(result, running, origin, image)
-    if "cold" in parts:
-        _free(running.tree, origin.tree)
-        origin.reset(RATE_BYTES_S)
-        outcome = _pull(result, running.port, image.single)
-        if not outcome.failed:
-            result.values["cold_s"] = outcome.wall_s
-    if "requests" in parts:
-        origin.reset(0)
-        running.tree.pin({_SERVER_CORE})
-        origin.tree.pin({_LOAD_CORE})
-        _requests(result, running, image)
-    result.values["peak_rss_mb"] = running.tree.peak_rss_bytes() / 1e6
-    return result
+    def _note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
 
 
-def measure_straight(origin: Origin, image: Image, parts: Sequence[str]) -> Measured:
-    """The same without anything between: the baseline of this round."""
-    result = Measured("straight")
-    _free(origin.tree)
-    if "stampede" in parts:
-        origin.reset(0)
-        outcome = _pull(result, origin.port, image.crowd, at_once=CLIENTS, pulls=CLIENTS)
-        if not outcome.failed:
-            result.values["copy_s"] = outcome.wall_s
-        origin.reset(RATE_BYTES_S)
-        outcome = _pull(result, origin.port, image.crowd, at_once=CLIENTS, pulls=CLIENTS)
-        _crowd(result, outcome, origin, image)
-    if "stampede" in parts or "cold" in parts:
-        origin.reset(RATE_BYTES_S)
-        outcome = _pull(result, origin.port, image.single)
-        if not outcome.failed:
-            result.values["cold_s"] = outcome.wall_s
-            result.values["first_byte_s"] = outcome.first_byte_s[0]
-    return result
-
-
-def _crowd(result: Measured, outcome: Outcome, origin: Origin, image: Image) -> None:
-    # A crowd that was not served has no time; what it cost upstream stands all the same.
-    result.values["stampede_upstream"] = origin.sent(image.crowd) / image.crowd.size
-    if not outcome.failed:
-        result.values["stampede_s"] = outcome.wall_s
-        result.values["stampede_first_byte_s"] = quantiles(
-            outcome.first_byte_s, n=100, method="inclusive"
-        )[98]
-
-
-def _warm(result: Measured, running: Running, origin: Origin, image: Image) -> None:
-    origin.reset(0)
-    # Once unmeasured: it is cached then even if there was no stampede, and its pages are warm.
-    _pull(result, running.port, image.crowd)
-    running.tree.pin({_SERVER_CORE})
-    running.tree.settle()
-    before_s = running.tree.cpu_s()
-    outcome = _pull(
-        result,
-        running.port,
-        image.crowd,
-        at_once=_WARM_AT_ONCE,
-        pulls=_WARM_PULLS,
-        cpus=[_LOAD_CORE],
-    )
-    used_s = running.tree.cpu_s() - before_s
-    gigabytes = _WARM_PULLS * image.crowd.size / 1e9
-    if not outcome.failed:
-        result.values["warm_cpu_s_per_gb"] = used_s / gigabytes
-        result.values["warm_gb_s"] = gigabytes / outcome.wall_s
-
-
-def _requests(result: Measured, running: Running, image: Image) -> None:
-    by_tag = f"{REPOSITORY}/manifests/{TAG}"
-    for name, path, item in (
-        ("small_blob_rps", image.small.url, image.small),
-        ("manifest_digest_rps", image.manifest.url, image.manifest),
-        ("manifest_tag_rps", by_tag, image.manifest),
-    ):
-        url = f"http://127.0.0.1:{running.port}/v2/{path}"
-        request = urllib.request.Request(url, headers={"Accept": MANIFEST_TYPE})
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                body = answer.read()
-        except OSError as error:
-            result.failed.append(f"{name}: {error}")
-            continue
-        if f"sha256:{hashlib.sha256(body).hexdigest()}" != item.digest:
-            result.wrong.append(f"{name}: {len(body)} bytes with another digest")
-        rate = _wrk(result, name, url)
-        if rate is not None:
-            result.values[name] = rate
-
-
-def _wrk(result: Measured, name: str, url: str) -> float | None:
-    """Good answers per second, 32 connections. Raises `CalledProcessError`."""
-    said = subprocess.run(
-        [
-            *("taskset", "-c", str(_LOAD_CORE)),
-            *("wrk", "-t1", f"-c{CLIENTS}", f"-d{_WRK_S}s"),
-            *("-H", f"Accept: {MANIFEST_TYPE}", url),
-        ],
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=_WRK_S + 30,
-    ).stdout
-    bad = re.search(r"Non-2xx or 3xx responses: (\d+)", said)
-    if bad:
-        result.failed.append(f"{name}: {bad[1]} answers were not 200")
-        return None
-    broken = re.search(r"Socket errors: .*", said)
-    if broken:
-        result.failed.append(f"{name}: {broken[0]}")
-    rate = re.search(r"Requests/sec:\s+([\d.]+)", said)
-    return float(rate[1]) if rate else None
-
-
-def _pull(
-    result: Measured,
-    port: int,
-    item: Item,
-    *,
-    at_once: int = 1,
-    pulls: int = 1,
-    cpus: list[int] | None = None,
-) -> Outcome:
-    job = Job(
-        port=port,
-        path=f"/v2/{item.url}",
-        file=item.path,
-        digest=item.digest,
-        size=item.size,
-        at_once=at_once,
-        pulls=pulls,
-        cpus=cpus or [],
-    )
-    said = subprocess.run(
-        [sys.executable, "-m", "tests.bench.client", json.dumps(asdict(job))],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-        text=True,
-        timeout=job.limit_s + 30,
-    ).stdout
-    outcome = Outcome(**json.loads(said))
-    result.failed += outcome.failed
-    result.wrong += outcome.wrong
-    return outcome
-
-
-def _free(*trees: Tree) -> None:
-    for tree in trees:
-        tree.pin(set(_CORES))
+def say(text: str) -> None:
+    """Progress, for who waits."""
+    print(text, file=sys.stderr, flush=True)

@@ -12,19 +12,21 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.client import Job, Outcome, run
-from tests.bench.content import Image, Item, make_image, read_catalog
+from tests.bench.arrivals import Load
+from tests.bench.arrivals import run as arrive
+from tests.bench.asker import run as ask
+from tests.bench.blocking import Asker
+from tests.bench.client import Job, Outcome, Target, run
+from tests.bench.content import MANIFEST_TYPE, Image, Item, make_library, read_catalog
 from tests.bench.processes import Tree
-from tests.bench.report import markdown, results
-from tests.bench.rounds import Measured
-from tests.bench.upstream import Registry
+from tests.bench.upstream import Link, Registry
 
 SIZE = 300_000
 
 
 @pytest.fixture
 def image(tmp_path: Path) -> Image:
-    return make_image(tmp_path, blob_bytes=SIZE, small_bytes=100)
+    return make_library(tmp_path, {"one": (SIZE, SIZE)})["one"]
 
 
 @pytest.fixture
@@ -37,13 +39,18 @@ def registry(tmp_path: Path, image: Image) -> Iterator[Registry]:
         thread.join()
 
 
-def pull(registry: Registry, item: Item, *, at_once: int = 4, pulls: int = 4) -> Outcome:
+def target(item: Item, before: str = "") -> Target:
+    return Target(
+        path=f"/v2/{item.url}", file=item.path, digest=item.digest, size=item.size, before=before
+    )
+
+
+def pull(
+    registry: Registry, *items: Item, at_once: int = 4, pulls: int = 4, before: str = ""
+) -> Outcome:
     job = Job(
         port=registry.server_address[1],
-        path=f"/v2/{item.url}",
-        file=item.path,
-        digest=item.digest,
-        size=item.size,
+        targets=[target(item, before) for item in items],
         at_once=at_once,
         pulls=pulls,
         limit_s=20,
@@ -58,10 +65,10 @@ def overwrite(path: str, offset: int, data: bytes) -> None:
 
 
 def test_every_pull_is_counted_at_both_ends(registry: Registry, image: Image) -> None:
-    outcome = pull(registry, image.crowd, at_once=3, pulls=7)
+    outcome = pull(registry, image.layers[0], at_once=3, pulls=7)
     assert (outcome.failed, outcome.wrong) == ([], [])
     assert len(outcome.done_s) == len(outcome.first_byte_s) == 7
-    path = f"/v2/{image.crowd.url}"
+    path = f"/v2/{image.layers[0].url}"
     assert registry.counters.gets == {path: 7}
     assert registry.counters.sent == {path: 7 * SIZE}
 
@@ -69,8 +76,8 @@ def test_every_pull_is_counted_at_both_ends(registry: Registry, image: Image) ->
 def test_a_wrong_byte_in_the_middle_is_seen_by_the_pull_that_keeps_its_bytes(
     registry: Registry, image: Image
 ) -> None:
-    overwrite(image.crowd.path, SIZE // 2, b"\0" * 16)
-    outcome = pull(registry, image.crowd)
+    overwrite(image.layers[0].path, SIZE // 2, b"\0" * 16)
+    outcome = pull(registry, image.layers[0])
     assert len(outcome.wrong) == 1
     assert "sha256" in outcome.wrong[0]
 
@@ -79,32 +86,32 @@ def test_a_wrong_end_is_seen_by_every_pull(
     registry: Registry, image: Image, tmp_path: Path
 ) -> None:
     good = tmp_path / "good"
-    good.write_bytes(Path(image.crowd.path).read_bytes())
-    overwrite(image.crowd.path, SIZE - 16, b"\0" * 16)
-    outcome = pull(registry, replace(image.crowd, path=str(good)))
+    good.write_bytes(Path(image.layers[0].path).read_bytes())
+    overwrite(image.layers[0].path, SIZE - 16, b"\0" * 16)
+    outcome = pull(registry, replace(image.layers[0], path=str(good)))
     assert len(outcome.wrong) == 4
 
 
 def test_a_body_that_is_cut_is_a_failed_pull(registry: Registry, image: Image) -> None:
-    good = pull(registry, image.crowd, at_once=1, pulls=1)
+    good = pull(registry, image.layers[0], at_once=1, pulls=1)
     assert good.failed == []
-    os.truncate(image.crowd.path, SIZE - 100_000)
-    outcome = pull(registry, image.crowd)
+    os.truncate(image.layers[0].path, SIZE - 100_000)
+    outcome = pull(registry, image.layers[0])
     assert len(outcome.failed) == 4
     assert outcome.done_s == []
 
 
 def test_a_refusal_and_another_length_are_failed_pulls(registry: Registry, image: Image) -> None:
-    absent = replace(image.crowd, digest="sha256:" + "0" * 64)
+    absent = replace(image.layers[0], digest="sha256:" + "0" * 64)
     assert len(pull(registry, absent).failed) == 4
-    longer = replace(image.crowd, size=SIZE + 1)
+    longer = replace(image.layers[0], size=SIZE + 1)
     assert len(pull(registry, longer).failed) == 4
 
 
 def test_the_upstream_keeps_to_its_rate(registry: Registry, image: Image) -> None:
     registry.bytes_s = 20 * SIZE
     registry.window_bytes = SIZE // 10
-    outcome = pull(registry, image.crowd, at_once=1, pulls=1)
+    outcome = pull(registry, image.layers[0], at_once=1, pulls=1)
     assert outcome.done_s[0] >= 0.9 * 0.9 / 20  # the first tenth leaves at once
 
 
@@ -125,7 +132,7 @@ def test_the_upstream_answers_ranges(
     asked: str,
     expected: tuple[int, int, str | None],
 ) -> None:
-    url = f"http://127.0.0.1:{registry.server_address[1]}/v2/{image.crowd.url}"
+    url = f"http://127.0.0.1:{registry.server_address[1]}/v2/{image.layers[0].url}"
     request = urllib.request.Request(url, headers={"Range": asked, "Connection": "close"})
     try:
         answer = urllib.request.urlopen(request, timeout=10)
@@ -157,18 +164,58 @@ def running(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] != "Z"
 
 
-def test_limits_are_medians_against_the_peers_of_the_same_rounds() -> None:
-    rounds = [
-        {
-            name: Measured(name, {"warm_cpu_s_per_gb": value})
-            for name, value in (("Entrepot", own), ("nginx", 0.10), ("docker-registry", 0.50))
-        }
-        for own in (0.01, 0.12, 0.90)
-    ]
-    row = results(rounds, ["warm"])[0]
-    assert row["limit"] == pytest.approx(0.13)
-    assert row["verdict"] == "pass"
-    assert "0.120 (0.010..0.900)" in markdown([row], ["Entrepot", "nginx"])
-    for one in rounds:
-        one["nginx"].values["warm_cpu_s_per_gb"] = 0.09
-    assert results(rounds, ["warm"])[0]["verdict"] == "FAIL"
+def test_a_crowd_on_several_blobs_pulls_each_of_them(registry: Registry, image: Image) -> None:
+    outcome = pull(registry, *image.layers, at_once=6, pulls=6)
+    assert (outcome.failed, outcome.wrong, outcome.late) == ([], [], 0)
+    assert sorted(outcome.target) == [0, 0, 0, 1, 1, 1]
+    assert registry.counters.sent == {f"/v2/{one.url}": 3 * SIZE for one in image.layers}
+
+
+def test_who_needs_the_manifest_first_asks_on_the_same_connection(
+    registry: Registry, image: Image
+) -> None:
+    outcome = pull(registry, image.layers[0], before=f"/v2/{image.tag_url}")
+    assert (outcome.failed, outcome.wrong) == ([], [])
+    assert registry.counters.gets[f"/v2/{image.tag_url}"] == 4
+
+
+def test_all_connections_together_keep_to_the_links_rate(registry: Registry, image: Image) -> None:
+    registry.link = Link(20 * SIZE)
+    outcome = pull(registry, image.layers[0])
+    assert outcome.failed == []
+    assert outcome.wall_s >= 0.1  # of 0.2; the last piece and a catch-up don't wait
+
+
+def test_the_own_load_counts_good_answers_only(registry: Registry, image: Image) -> None:
+    base = f"http://127.0.0.1:{registry.server_address[1]}/v2/"
+    good = ask(base + image.tag_url, 2, 0.2, MANIFEST_TYPE)
+    assert good["rate"] > 0
+    assert good["bad"] == 0
+    assert ask(base + "bench/one/manifests/absent", 2, 5, MANIFEST_TYPE) == {"rate": 0, "bad": 2}
+
+
+def test_a_window_is_left_when_enough_came(registry: Registry, image: Image) -> None:
+    with Asker(registry.server_address[1]) as asker:
+        path = f"/v2/{image.layers[0].url}"
+        got = asker.get(path, window="bytes=1000-", stop_after=5000)
+        assert (got.status, got.size) == (206, 5000)
+        got = asker.get(path, window="bytes=0-1")
+        assert (got.status, got.size) == (206, 2)
+
+
+async def test_clients_that_come_are_counted_by_their_second(
+    registry: Registry, image: Image
+) -> None:
+    load = Load(
+        port=registry.server_address[1],
+        targets=[target(one) for one in image.layers],
+        per_s=8,
+        for_s=1,
+        patience_s=20,
+        seed=1,
+    )
+    said = await arrive(load)
+    assert (said.asked, sum(said.served), said.left) == ([8], 8, 0)
+    refused = replace(load, targets=[replace(load.targets[0], path="/v2/absent")], per_s=1)
+    said = await arrive(refused)
+    assert (said.asked, sum(said.served), said.left) == ([1], 0, 3)

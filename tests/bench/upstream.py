@@ -6,8 +6,8 @@ fast enough (several GB/s) not to be what is measured, and it serves as the
 plain sendfile server whose copy time is the floor of the stampede row.
 
 It has two paths besides `/v2`: `GET /counters` tells what was sent since the
-last `POST /reset?bytes_s=N`, which also sets the rate per connection
-(0: unlimited).
+last `GET /reset?bytes_s=N&link_bytes_s=M`, which also sets the rate of each
+connection and of all together (0: unlimited).
 """
 
 from __future__ import annotations
@@ -24,9 +24,11 @@ from pathlib import Path
 from socketserver import StreamRequestHandler, ThreadingTCPServer
 from urllib.parse import parse_qs, urlsplit
 
-from tests.bench.content import MANIFEST_TYPE, REPOSITORY, TAG, Item, read_catalog
+from tests.bench.content import MANIFEST_TYPE, TAG, Item, read_catalog
 
 _WINDOW_BYTES = 8 << 20
+_LINK_PIECE_BYTES = 256 << 10
+_CATCH_UP_S = 0.02
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
@@ -37,6 +39,25 @@ class Counters:
     gets: dict[str, int] = field(default_factory=dict)
     heads: dict[str, int] = field(default_factory=dict)
     sent: dict[str, int] = field(default_factory=dict)
+
+
+class Link:
+    """A line of a fixed rate that all connections share: who sends waits for its turn."""
+
+    def __init__(self, bytes_s: int) -> None:
+        self._bytes_s = bytes_s
+        self._free_at = 0.0
+        self._lock = threading.Lock()
+
+    def take(self, count: int) -> None:
+        """Wait until `count` bytes may leave."""
+        with self._lock:
+            now = time.monotonic()
+            # A little may be made up for (a thread that overslept), a pause may not.
+            start = max(self._free_at, now - _CATCH_UP_S)
+            self._free_at = start + count / self._bytes_s
+        if start > now:
+            time.sleep(start - now)
 
 
 class Registry(ThreadingTCPServer):
@@ -51,8 +72,9 @@ class Registry(ThreadingTCPServer):
         self.routes = {f"/v2/{item.url}": item for item in items}
         for item in items:
             if item.media_type == MANIFEST_TYPE:
-                self.routes[f"/v2/{REPOSITORY}/manifests/{TAG}"] = item
+                self.routes[f"/v2/{item.repository}/manifests/{TAG}"] = item
         self.bytes_s = 0
+        self.link: Link | None = None
         self.window_bytes = 512 << 10  # of a limited body: 5 ms at 100 MB/s
         self.counters = Counters()
         self.lock = threading.Lock()
@@ -62,9 +84,9 @@ class Registry(ThreadingTCPServer):
             counts = self.counters.heads if method == "HEAD" else self.counters.gets
             counts[path] = counts.get(path, 0) + 1
 
-    def count_sent(self, path: str, sent: int) -> None:
+    def count_sent(self, counters: Counters, path: str, sent: int) -> None:
         with self.lock:
-            self.counters.sent[path] = self.counters.sent.get(path, 0) + sent
+            counters.sent[path] = counters.sent.get(path, 0) + sent
 
     def handle_error(self, request: object, client_address: object) -> None:
         """A client that leaves is not news; everything else is."""
@@ -107,7 +129,10 @@ class Connection(StreamRequestHandler):
                 self._json(200, body)
         elif url.path == "/reset":
             with self.server.lock:
-                self.server.bytes_s = int(parse_qs(url.query).get("bytes_s", ["0"])[0])
+                asked = parse_qs(url.query)
+                self.server.bytes_s = int(asked.get("bytes_s", ["0"])[0])
+                link_bytes_s = int(asked.get("link_bytes_s", ["0"])[0])
+                self.server.link = Link(link_bytes_s) if link_bytes_s else None
                 self.server.counters = Counters()
             self._json(200, {})
         else:
@@ -155,7 +180,10 @@ class Connection(StreamRequestHandler):
     def _body(self, path: str, item: Item, start: int, end: int) -> None:
         """Send `[start, end)`, no faster than the rate as it is when this begins."""
         bytes_s = self.server.bytes_s
+        link = self.server.link
         window = self.server.window_bytes if bytes_s else _WINDOW_BYTES
+        if link:
+            window = min(window, _LINK_PIECE_BYTES)
         began = time.monotonic()
         position = start
         file = os.open(item.path, os.O_RDONLY)
@@ -167,12 +195,19 @@ class Connection(StreamRequestHandler):
                     if early > 0:
                         time.sleep(early)
                 wanted = min(window, end - position)
-                sent = os.sendfile(self.request.fileno(), file, position, wanted)
+                if link:
+                    link.take(wanted)
+                # Counted first: who has the bytes must find them counted.
+                counters, sent = self.server.counters, 0
+                self.server.count_sent(counters, path, wanted)
+                try:
+                    sent = os.sendfile(self.request.fileno(), file, position, wanted)
+                finally:
+                    self.server.count_sent(counters, path, sent - wanted)
                 if not sent:
                     raise ConnectionResetError(
                         "the content's file is shorter than its catalog says"
                     )
-                self.server.count_sent(path, sent)
                 position += sent
         finally:
             os.close(file)

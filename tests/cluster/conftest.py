@@ -34,10 +34,12 @@ class Got:
     """What a client that resumes, as containerd does, ended up with.
 
     `status` and `error` are of its last try; an `error` is what remained.
+    `wrong_bytes`: how many were others than `wanted`, where that was said.
     """
 
     sha256: str = ""
     size: int = 0
+    wrong_bytes: int = 0
     resumes: int = 0
     first_byte_s: float = -1.0
     status: int = 0
@@ -45,12 +47,26 @@ class Got:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-async def eventually(fact: Callable[[], Awaitable[bool]], *, what: str, s: float = 20.0) -> None:
+async def eventually(fact: Callable[[], Awaitable[bool]], *, what: str, s: float = 30.0) -> None:
     """Ask until `fact()` holds; `AssertionError` naming `what` after `s` seconds."""
     end = asyncio.get_running_loop().time() + s
     while not await fact():
         assert asyncio.get_running_loop().time() < end, f"not within {s:g} s: {what}"
         await asyncio.sleep(_POLL_S)
+
+
+def _differing(chunk: bytes, body: bytes, at: int) -> int:
+    """How many bytes of `chunk` are not what `body` has from `at` on."""
+    there = body[at : at + len(chunk)]
+    if chunk == there:
+        return 0
+    return len(chunk) - sum(one == other for one, other in zip(chunk, there, strict=False))
+
+
+def right(content: Content, *gots: Got) -> None:
+    """All bytes, and none but those."""
+    for got in gots:
+        assert (got.error, got.size, got.sha256) == ("", content.size, str(content.digest)), got
 
 
 def layer(number: int, image: Image) -> str:
@@ -77,6 +93,8 @@ class Cluster:
             "default_upstream": "lab",
             "disk_free_bytes_min": 0,
             "drain_s": 2,
+            # How many connections are worth it depends on how busy this machine is.
+            "blob_connections_max": 1,
             "storage": {"s3": self.s3.settings(prefix=self.folder.name)},
             "redis": {"url": self.redis.url},
             "peer_listen": self.peers[number].removeprefix("http://"),
@@ -85,16 +103,24 @@ class Cluster:
         }
 
     async def start(
-        self, count: int = REPLICAS, *, lab: dict[str, Any] | None = None, **more: Any
+        self,
+        count: int = REPLICAS,
+        *,
+        lab: dict[str, Any] | None = None,
+        host: str = "127.0.0.1",
+        **more: Any,
     ) -> None:
-        """More replicas, all at once; `lab`: more about the upstream, `more`: settings."""
+        """More replicas, all at once, at `host`; `lab`: more about the upstream, `more`:
+        settings, or what else `Entrepot` takes.
+        """
         first = len(self.replicas)
         for number in range(first, first + count):
-            self.peers.append(f"http://127.0.0.1:{free_port()}")
+            self.peers.append(f"http://{host}:{free_port()}")
             self.replicas.append(
                 Entrepot(
                     self.folder / f"replica-{number}",
                     upstreams={"lab": {"url": self.upstream.url, **(lab or {})}},
+                    host=host,
                     **self.settings(number, **more),
                 )
             )
@@ -112,6 +138,7 @@ class Cluster:
         failover: bool = False,
         tries: int = _TRIES,
         method: str = "GET",
+        wanted: Content | None = None,
     ) -> Got:
         """A body from one replica, resumed with Range after a cut (elsewhere, if
         `failover`: behind one address the next try may land on any replica).
@@ -131,6 +158,8 @@ class Cluster:
                     async for chunk in response.content.iter_any():
                         if got.first_byte_s < 0:
                             got.first_byte_s = loop.time() - began
+                        if wanted is not None:
+                            got.wrong_bytes += _differing(chunk, wanted.body, got.size)
                         got.size += len(chunk)
                         hasher.update(chunk)
             except (aiohttp.ClientError, ConnectionError, TimeoutError) as error:
@@ -138,7 +167,8 @@ class Cluster:
             if not got.error:
                 break
             got.resumes += 1
-            await asyncio.sleep(0.1)
+            if attempt < tries - 1:
+                await asyncio.sleep(0.1)
         got.sha256 = "sha256:" + hasher.hexdigest()
         return got
 
@@ -200,14 +230,19 @@ class Cluster:
 
         await eventually(none, what="all is stored", s=60)
 
-    def fetched(self) -> int:
-        """Blob bytes the upstream has sent."""
-        return self.upstream.bytes_sent(kind="blob", method="GET")
+    def fetched(self, *blobs: Content) -> int:
+        """Bytes of these blobs (of all, if none is named) that the upstream has sent."""
+        names = {str(blob.digest) for blob in blobs}
+        return sum(
+            one.sent
+            for one in self.upstream.requests(kind="blob", method="GET")
+            if not names or one.reference in names
+        )
 
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
-    """One S3 server for all; each test has its own prefix, and starts what it killed."""
+    """One S3 server for all; each test has its own prefix."""
     with Seaweed(tmp_path_factory.mktemp("s3")) as server:
         yield server
 
@@ -235,3 +270,5 @@ async def cluster(tmp_path: Path, upstream: FakeRegistry, s3: Seaweed) -> AsyncI
             yield one
         finally:
             await one.each(*(replica.kill for replica in one.replicas))
+            if not s3.running:  # as a test may have left it
+                await one.each(s3.start)

@@ -22,9 +22,7 @@ async def test_clients_of_all_replicas_cause_one_fetch_and_all_get_bytes_live(
         asyncio.create_task(cluster.pull(number % 3, f"/v2/lab/app/blobs/{blob.digest}"))
         for number in range(12)
     ]
-    async with asyncio.timeout(20):
-        while sum([await cluster.metric(n, "entrepot_followers ") for n in range(3)]) < 12:
-            await asyncio.sleep(0.05)
+    await cluster.following(12, 0, 1, 2)
     held.set()
     for got in await asyncio.gather(*pulls):
         assert (got.sha256, got.resumes) == (str(blob.digest), 0)

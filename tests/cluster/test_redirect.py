@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import pytest
 
 from tests.cluster.conftest import Cluster, layer
+from tests.cluster.relay import relay_to
 from tests.support.fake_registry import FakeAuth
 from tests.support.images import Content, image
 
@@ -26,10 +28,10 @@ async def head_of(
         return response.status, response.headers.get("Location", ""), found
 
 
-async def stored(cluster: Cluster, size: int = LARGE) -> tuple[str, Content]:
+async def stored(cluster: Cluster, size: int = LARGE, **more: Any) -> tuple[str, Content]:
     """One replica that redirects, and a layer that the store has."""
     made = cluster.upstream.add("app", image(size), "v1")
-    s3 = cluster.s3.settings(prefix=cluster.folder.name, redirect=True)
+    s3 = cluster.s3.settings(prefix=cluster.folder.name, redirect=True, **more)
     await cluster.start(1, storage={"s3": s3})
     got = await cluster.pull(0, layer(0, made))
     assert (got.status, got.sha256) == (200, str(made.layers[0].digest))
@@ -92,12 +94,10 @@ async def test_a_repository_that_has_it_not_is_not_sent_to_it(cluster: Cluster) 
 
 
 async def test_a_store_that_is_away_does_not_keep_what_is_here(cluster: Cluster) -> None:
-    path, blob = await stored(cluster)
-    await cluster.each(cluster.s3.kill)
-    try:
+    async with relay_to(cluster.s3.port) as relay:
+        path, blob = await stored(cluster, endpoint=relay.url)
+        await relay.cut()
         assert await head_of(cluster, path) == (200, "", str(blob.digest))
-    finally:
-        await cluster.each(cluster.s3.start)
 
 
 async def test_a_private_blob_is_not_redirected_to_strangers(cluster: Cluster) -> None:

@@ -19,21 +19,24 @@ from proxy.storage.s3 import S3Storage
 from proxy.storage.s3.abilities import TRIALS, Abilities, Trials
 from proxy.storage.s3.bodies import BytesUpload
 from proxy.storage.s3.janitor import STALE_S, sweep
+from tests.support.minio import Minio
 from tests.support.seaweed import Seaweed
 
 DATA = b"a blob of some size" * 1000
 KEY = BlobKey("public", Digest.parse("sha256:" + hashlib.sha256(DATA).hexdigest()))
 
 
-@pytest.fixture(scope="module")
-def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
-    with Seaweed(tmp_path_factory.mktemp("s3") / "seaweed") as server:
-        yield server
+@pytest.fixture(scope="module", params=[Seaweed, Minio])
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Seaweed | Minio]:
+    with request.param(tmp_path_factory.mktemp("s3") / "server") as one:
+        yield one
 
 
 @pytest.fixture
-async def s3(seaweed: Seaweed) -> AsyncIterator[S3Storage]:
-    settings = S3Settings.model_validate(seaweed.settings(prefix=uuid.uuid4().hex))
+async def s3(server: Seaweed | Minio) -> AsyncIterator[S3Storage]:
+    settings = S3Settings.model_validate(server.settings(prefix=uuid.uuid4().hex))
     async with S3Storage(settings, observe=lambda _event: None) as storage:
         yield storage
 
@@ -45,9 +48,12 @@ def sealed(tmp_path: Path) -> Path:
     return path
 
 
-async def test_seaweed_honours_conditions_and_lists_by_folder(s3: S3Storage):
+async def test_conditions_are_honoured_and_lists_come_by_folder_or_in_order(
+    s3: S3Storage, server: Seaweed | Minio
+):
     found = await Trials(s3.client).abilities()
-    assert found == Abilities(if_absent=True, if_match=True, byte_order=False)
+    in_order = isinstance(server, Minio)
+    assert found == Abilities(if_absent=True, if_match=True, byte_order=in_order)
 
 
 async def test_anyone_can_get_a_blob_by_its_presigned_url(s3: S3Storage, sealed: Path):
@@ -60,7 +66,9 @@ async def test_anyone_can_get_a_blob_by_its_presigned_url(s3: S3Storage, sealed:
         urllib.request.urlopen(other)
 
 
-async def test_the_janitor_removes_what_a_crash_left_and_nothing_that_is_young(s3: S3Storage):
+async def test_the_janitor_removes_what_a_crash_left_and_nothing_that_is_young(
+    s3: S3Storage, server: Seaweed | Minio
+):
     client = s3.client
     key = client.full("blobs/public/sha256/ab/abc")
     begun = await client.call("create_multipart_upload", {"Key": key})
@@ -74,9 +82,13 @@ async def test_the_janitor_removes_what_a_crash_left_and_nothing_that_is_young(s
     await s3.records.put("repos/r/a", b"{}")
 
     assert await sweep(client, time.time) == 0
-    assert await sweep(client, lambda: time.time() + STALE_S + 60) == 2
+    # MinIO lists uploads only under their whole key, and removes them itself in a day.
+    itself = isinstance(server, Minio)
+    assert await sweep(client, lambda: time.time() + STALE_S + 60) == (1 if itself else 2)
     assert await sweep(client, lambda: time.time() + STALE_S + 60) == 0
-    assert not (await client.call("list_multipart_uploads", {"Prefix": key})).get("Uploads")
+    left = (await client.call("list_multipart_uploads", {"Prefix": key})).get("Uploads")
+    assert itself or not left
+    assert not (await client.call("list_objects_v2", {"Prefix": trial})).get("Contents")
     assert await s3.records.get("repos/r/a") is not None
 
 
@@ -92,8 +104,8 @@ async def test_a_bucket_of_another_layout_is_refused(s3: S3Storage):
             await s3.check_layout()
 
 
-async def test_wrong_keys_are_an_outage_and_no_absence(seaweed: Seaweed):
-    settings = S3Settings.model_validate(seaweed.settings(secret_key="wrong"))
+async def test_wrong_keys_are_an_outage_and_no_absence(server: Seaweed | Minio):
+    settings = S3Settings.model_validate(server.settings(secret_key="wrong"))
     async with S3Storage(settings, observe=lambda _event: None) as s3:
         with pytest.raises(StorageUnavailable, match="403"):
             await s3.records.get("layout")
@@ -101,13 +113,16 @@ async def test_wrong_keys_are_an_outage_and_no_absence(seaweed: Seaweed):
             await s3.blobs.stat(KEY)
 
 
-async def test_what_was_stored_is_there_after_the_server_was_killed(tmp_path: Path, sealed: Path):
-    with Seaweed(tmp_path / "seaweed") as seaweed:
-        settings = S3Settings.model_validate(seaweed.settings())
+@pytest.mark.parametrize("make", [Seaweed, Minio])
+async def test_what_was_stored_is_there_after_the_server_was_killed(
+    make: type[Seaweed | Minio], tmp_path: Path, sealed: Path
+):
+    with make(tmp_path / "server") as server:
+        settings = S3Settings.model_validate(server.settings())
         async with S3Storage(settings, observe=lambda _event: None) as s3:
             await s3.blobs.put(KEY, sealed)
-            seaweed.kill()
+            server.kill()
             with pytest.raises(StorageUnavailable):
                 await s3.blobs.stat(KEY)
-            seaweed.start()
+            server.start()
             assert await s3.blobs.stat(KEY) == len(DATA)

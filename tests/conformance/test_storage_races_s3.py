@@ -21,6 +21,7 @@ from tests.conformance.test_storage import (
     test_of_many_who_replace_the_same_version_one_does,
     test_of_many_who_write_first_one_does,
 )
+from tests.support.minio import Minio
 from tests.support.seaweed import Seaweed
 
 __all__ = [
@@ -35,14 +36,16 @@ __all__ = [
 ]
 
 
-@pytest.fixture(scope="module")
-def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
-    with Seaweed(tmp_path_factory.mktemp("s3") / "seaweed") as server:
-        yield server
+@pytest.fixture(scope="module", params=[Seaweed, Minio])
+def server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Seaweed | Minio]:
+    with request.param(tmp_path_factory.mktemp("s3") / "server") as one:
+        yield one
 
 
 @pytest.fixture
-async def store(seaweed: Seaweed, tmp_path: Path) -> AsyncIterator[Store]:
-    settings = S3Settings.model_validate(seaweed.settings(prefix=uuid.uuid4().hex))
+async def store(server: Seaweed | Minio, tmp_path: Path) -> AsyncIterator[Store]:
+    settings = S3Settings.model_validate(server.settings(prefix=uuid.uuid4().hex))
     async with S3Storage(settings, observe=lambda _event: None) as s3:
         yield Store(s3.blobs, s3.records, tmp_path)

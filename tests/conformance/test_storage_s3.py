@@ -1,4 +1,4 @@
-"""S3 keeps the storage ports' promises: on a real server, and on the fake one.
+"""S3 keeps the storage ports' promises: on real servers, and on the fake one.
 
 The fake stands in for servers with other manners elsewhere, so it has to pass here,
 with and without conditional writes; `disk` says that the promises are the same ones.
@@ -21,6 +21,7 @@ from proxy.ports import BlobKey, Blobs, Records
 from proxy.storage.local import LocalStorage
 from proxy.storage.s3 import S3Storage
 from tests.support.fake_s3 import FakeS3
+from tests.support.minio import Minio
 from tests.support.seaweed import Seaweed
 
 MIB = 1 << 20
@@ -53,7 +54,15 @@ def seaweed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
         yield server
 
 
-@pytest.fixture(params=["disk", "fake", "fake without conditions", "seaweed", "seaweed prefix"])
+@pytest.fixture(scope="module")
+def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Minio]:
+    with Minio(tmp_path_factory.mktemp("s3") / "minio") as server:
+        yield server
+
+
+@pytest.fixture(
+    params=["disk", "fake", "fake without conditions", "seaweed", "seaweed prefix", "minio"]
+)
 async def stored(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stored]:
     sealed = tmp_path / "sealed"
     sealed.mkdir()
@@ -70,9 +79,9 @@ async def stored(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
         ):
             yield Stored(s3.blobs, s3.records, sealed)
     else:
-        seaweed: Seaweed = request.getfixturevalue("seaweed")
+        server: Seaweed | Minio = request.getfixturevalue(request.param.split()[0])
         prefix = f"{uuid.uuid4().hex}/two" if "prefix" in request.param else uuid.uuid4().hex
-        settings = S3Settings.model_validate(seaweed.settings(prefix=prefix))
+        settings = S3Settings.model_validate(server.settings(prefix=prefix))
         async with S3Storage(settings, observe=lambda _event: None) as s3:
             yield Stored(s3.blobs, s3.records, sealed)
 

@@ -141,6 +141,8 @@ class World:
             "disk_free_bytes_min": 0,
             "tag_fresh_s": 0,
             "drain_s": 1,
+            # How many connections are worth it depends on how busy this machine is.
+            "blob_connections_max": 1,
             "upstreams": configured,
             **settings,
         }

@@ -7,7 +7,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from tests.flows.layers import (
     until_landed,
     until_written,
 )
+from tests.support.distribution import installed
 from tests.support.entrepot import Entrepot
 from tests.support.fake_registry import FakeRegistry, Fault
 from tests.support.images import Content, image
@@ -57,6 +57,7 @@ class Process(Entrepot):
             default_upstream="lab",
             disk_free_bytes_min=0,
             drain_s=0.2,
+            blob_connections_max=1,
         )
         self.admin_address = f"127.0.0.1:{self.admin_port}"
 
@@ -176,7 +177,7 @@ async def test_what_was_pulled_is_served_after_a_kill_without_the_upstream(
 async def test_a_second_process_on_the_same_folder_is_refused_with_a_plain_line(
     process: Process,
 ) -> None:
-    command = [sys.executable, "-m", "proxy", "serve", "--config", str(process.config)]
+    command = [installed(), "serve", "--config", str(process.config)]
     second = await asyncio.to_thread(
         subprocess.run, command, capture_output=True, text=True, timeout=30, check=False
     )

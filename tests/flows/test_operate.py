@@ -64,8 +64,8 @@ async def test_metrics_name_everything_and_no_client_can_make_them_grow(
     source = Path(__file__).parents[2] / "proxy"
     named = {
         name
-        for file in ("telemetry.py", "status.py")
-        for name in re.findall(r'"(entrepot_[a-z_]+)"', (source / file).read_text())
+        for file in (*source.glob("telemetry/*.py"), source / "status.py")
+        for name in re.findall(r'"(entrepot_[a-z0-9_]+)"', file.read_text())
     }
     assert len(named) > 20
     assert named <= set(families)

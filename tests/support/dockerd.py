@@ -18,20 +18,26 @@ from tests.support.programs import Outcome, attempt, needs_containers, program, 
 
 
 class Dockerd:
-    """A running dockerd with an empty store; `mirrors` are URLs for Hub."""
+    """A running dockerd with an empty store; `mirrors` are URLs for Hub.
 
-    def __init__(self, folder: Path, *, mirrors: Sequence[str] = ()) -> None:
+    `config`: its daemon.json, instead of an empty one.
+    """
+
+    def __init__(
+        self, folder: Path, *, mirrors: Sequence[str] = (), config: Path | None = None
+    ) -> None:
         needs_containers()
         self._docker = program("docker", package="docker.io")
         folder.mkdir(parents=True)
         self._folder = folder
         self._socket = folder / "socket"
+        self._config = config
         # The user's own credentials and contexts are no part of this.
         self._env = {"DOCKER_CONFIG": str(folder / "client")}
         self._process = ServerProcess(
             [
                 program("dockerd", package="docker.io"),
-                f"--config-file={folder / 'daemon.json'}",
+                f"--config-file={config or folder / 'daemon.json'}",
                 f"--host=unix://{self._socket}",
                 f"--data-root={folder / 'data'}",
                 f"--exec-root={folder / 'exec'}",
@@ -48,7 +54,8 @@ class Dockerd:
         )
 
     def __enter__(self) -> Self:
-        (self._folder / "daemon.json").write_text("{}")
+        if self._config is None:
+            (self._folder / "daemon.json").write_text("{}")
         self._process.start()
         return self
 

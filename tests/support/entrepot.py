@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import yaml
 
+from tests.support.distribution import installed
 from tests.support.docker_registry import DockerRegistry
 from tests.support.processes import ServerProcess, accepts, answers_http, free_port
 
@@ -34,7 +35,8 @@ class Entrepot:
     """One replica with its own folder; ports and data survive `restart`.
 
     `upstreams` are entries of the configuration section of that name;
-    `settings` are further top-level keys. With a `tls_cert_file` among them the
+    `settings` are further top-level keys. It listens at `host`; its command comes
+    after the words `within`, with `env` added to the environment. With a `tls_cert_file` among them the
     listener speaks TLS and `url` begins with https.
     """
 
@@ -43,14 +45,17 @@ class Entrepot:
         folder: Path,
         *,
         upstreams: dict[str, dict[str, Any]],
+        host: str = "127.0.0.1",
+        within: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
         **settings: Any,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.port, self.admin_port = free_port(), free_port()
-        self.address = f"127.0.0.1:{self.port}"
+        self.address = f"{host}:{self.port}"
         secure = "tls_cert_file" in settings
         self.url = f"{'https' if secure else 'http'}://{self.address}"
-        self.admin = f"http://127.0.0.1:{self.admin_port}"
+        self.admin = f"http://{host}:{self.admin_port}"
         self.data_dir = folder / "data"
         self.config = folder / "entrepot.yaml"
         self.config.write_text(
@@ -58,7 +63,7 @@ class Entrepot:
                 {
                     "version": 1,
                     "listen": self.address,
-                    "admin_listen": f"127.0.0.1:{self.admin_port}",
+                    "admin_listen": f"{host}:{self.admin_port}",
                     "data_dir": str(self.data_dir),
                     "upstreams": upstreams,
                     **settings,
@@ -66,9 +71,10 @@ class Entrepot:
             )
         )
         self._process = ServerProcess(
-            [sys.executable, "-m", "proxy", "serve", "--config", self.config],
+            [*within, installed(), "serve", "--config", self.config],
             log=folder / "log",
-            ready=lambda: accepts(self.port) if secure else answers_http(self.port),
+            ready=lambda: accepts(self.port) if secure else answers_http(self.port, host=host),
+            env=env,
             # Its own folder: what is installed is tested, not what lies around here.
             cwd=folder,
         )
@@ -84,6 +90,10 @@ class Entrepot:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def running(self) -> bool:

@@ -102,8 +102,10 @@ async def send(
     transport = request.transport
     if transport is None or request.method == "HEAD":
         return response
-    # Nothing may wait in user space, so that "after N bytes" means that.
-    transport.set_write_buffer_limits(0)
+    # Nothing may wait in user space, so that "after N bytes" means that. (asyncio's TLS
+    # never goes on after such a pause.)
+    if transport.get_extra_info("sslcontext") is None:
+        transport.set_write_buffer_limits(0)
     stops = [at for at in (fault.end_at, fault.reset_at, fault.stall_at) if at is not None]
     await _write(response, body[: min(stops)] if stops else body, fault, sent)
     if fault.stall_at is not None:

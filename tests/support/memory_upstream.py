@@ -114,6 +114,9 @@ class MemoryUpstream:
             case "tags":
                 return True
 
+    def spare_connections(self) -> int:
+        return 32
+
     def health(self) -> UpstreamHealth:
         reason = "" if self.trouble is None else str(self.trouble)
         state: Literal["unused", "ok", "failing"] = "ok" if self.calls else "unused"

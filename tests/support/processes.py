@@ -6,6 +6,10 @@ Waiting means asking the server itself, again and again, until a deadline: there
 is no other way to learn that somebody else's program is ready. Output goes to
 a log file that stays readable after the process has gone and is quoted in full
 in the error when it does not come up.
+
+A test run that is killed takes its servers with it: the kernel kills them when
+the *thread* that started them ends, so one thread that lives as long as this
+process starts them all.
 """
 
 from __future__ import annotations
@@ -14,11 +18,13 @@ import atexit
 import contextlib
 import http.client
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 POLL_S = 0.02
@@ -47,9 +53,9 @@ def wait_until(fact: Callable[[], bool], *, what: str, deadline_s: float = READY
         time.sleep(POLL_S)
 
 
-def answers_http(port: int, path: str = "/v2/") -> bool:
-    """Whether something on loopback answers plain HTTP, whatever the status."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+def answers_http(port: int, path: str = "/v2/", *, host: str = "127.0.0.1") -> bool:
+    """Whether something answers plain HTTP there, whatever the status."""
+    connection = http.client.HTTPConnection(host, port, timeout=2)
     try:
         connection.request("GET", path)
         connection.getresponse().read()
@@ -108,16 +114,7 @@ class ServerProcess:
     def start(self, *, deadline_s: float = READY_S) -> None:
         """Start and wait until it answers; `NotReadyError` with its log otherwise."""
         assert not self.running, f"{self.argv[0]} is running already"
-        with self.log.open("ab") as sink:
-            self._process = subprocess.Popen(
-                self.argv,
-                stdin=subprocess.DEVNULL,
-                stdout=sink,
-                stderr=subprocess.STDOUT,
-                env={**os.environ, **self._env},
-                cwd=self._cwd,
-                start_new_session=True,
-            )
+        self._process = _starter.submit(self._spawned).result()
         _alive.add(self)
         try:
             wait_until(self._up_or_dead, what=f"{self.argv[0]} answers", deadline_s=deadline_s)
@@ -162,10 +159,29 @@ class ServerProcess:
     def log_tail(self) -> str:
         return self.log_text()[-LOG_TAIL_BYTES:]
 
+    def _spawned(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as sink:
+            return subprocess.Popen(
+                [*_dies_with_us(), *self.argv],
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **self._env},
+                cwd=self._cwd,
+                start_new_session=True,
+            )
+
     def _up_or_dead(self) -> bool:
         return not self.running or self._ready()
 
 
+def _dies_with_us() -> list[str]:
+    """What to put before a command; of util-linux, it replaces itself by the command."""
+    setpriv = shutil.which("setpriv")
+    return [] if setpriv is None else [setpriv, "--pdeathsig", "KILL", "--"]
+
+
+_starter = ThreadPoolExecutor(1, "starter")
 _alive: set[ServerProcess] = set()
 
 

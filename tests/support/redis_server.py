@@ -101,7 +101,7 @@ class RedisServer:
 
     def command(self, *words: Any, **options: Any) -> Any:
         """One command over a connection of its own; its reply."""
-        client = redis.Redis(
+        client: Any = redis.Redis(  # typed by halves
             host="127.0.0.1",
             port=self.port,
             password=self._password,

@@ -10,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -91,9 +93,20 @@ class Seaweed:
     ) -> None:
         self.kill()
 
+    @property
+    def running(self) -> bool:
+        return self._process.running
+
     def start(self) -> None:
         """Up, and a PUT has worked."""
         self._process.start()
+
+    def pause(self) -> None:
+        """It takes connections and answers nothing, as a frozen machine does."""
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self._process.pid, signal.SIGCONT)
 
     def kill(self) -> None:
         """Gone from the network at once; what it has acknowledged stays on disk."""
@@ -106,14 +119,16 @@ class Seaweed:
 
     def _takes_a_put(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        status = 0
         try:
             for path, body in ((f"/{BUCKET}", b""), (f"/{BUCKET}/ready", b"1")):
                 connection.request("PUT", path, body)
                 answer = connection.getresponse()
                 answer.read()
+                status = answer.status
         except (OSError, http.client.HTTPException):
             return False
         else:
-            return answer.status == 200
+            return status == 200
         finally:
             connection.close()

@@ -41,7 +41,7 @@ def served(monkeypatch):
     given: list[Settings] = []
     outcome: list[int | Exception] = [0]
 
-    def stand_in(settings: Settings) -> int:
+    def stand_in(settings: Settings, _manager: object) -> int:
         given.append(settings)
         if isinstance(outcome[0], Exception):
             raise outcome[0]

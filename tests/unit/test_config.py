@@ -113,6 +113,8 @@ OTHER_VALUES = {
     "dockerd_blob_404": "false",
     "access_log": "false",
     "reuse_port": "true",
+    "otlp_url": "http://127.0.0.1:4318/v1/traces",
+    "otlp_ratio": "0.5",
     "peer_listen": "0.0.0.0:3",
     "advertise_url": "http://10.0.0.7:3",
     "peer_secret": "sixteen letters!",

@@ -143,6 +143,11 @@ def test_sentinels_speak_tls_when_any_setting_of_it_is_given(read):
         ("redis: {sentinel: ['s:1']}", "redis.sentinel"),
         ("redis: {sentinel: ['s:1'], sentinel_master: m, cluster: true}", "redis.cluster"),
         (REDIS % "sentinel_master: m", "redis.sentinel_master"),
+        (REDIS % "sentinel_password: p", "redis.sentinel_password"),
+        (
+            "redis: {sentinel: ['s:1'], sentinel_master: m, sentinel_username: u}",
+            "redis.sentinel_username",
+        ),
         ("redis: {url: 'redis://r/1', cluster: true}", "redis.url"),
         (REDIS % "username: me", "redis.username"),
         (REDIS % "password_file: /nonexistent", "redis.password_file"),

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "proxy"
 LINES_MAX = 300
-MAY_READ_ENVIRONMENT = {PACKAGE / "cli.py", PACKAGE / "__main__.py"}
+MAY_READ_ENVIRONMENT = {*(PACKAGE / "cli").glob("*.py"), PACKAGE / "__main__.py"}
 MADE = re.compile(
     r"__pycache__|.*\.egg-info|build|dist|results|\.(?!ci$|git(ignore|hub)$|docker).*"
 )

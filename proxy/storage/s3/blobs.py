@@ -23,7 +23,7 @@ from proxy.oci.digest import Digest
 from proxy.ports import BlobKey, Body, StoredBlob
 from proxy.storage import files
 from proxy.storage.s3.bodies import FileUpload, nothing, received
-from proxy.storage.s3.client import S3Client
+from proxy.storage.s3.client import PATIENT_S, S3Client
 from proxy.storage.s3.listing import entries, listed
 from proxy.storage.s3.parts import PART_BYTES_MIN, Part, parts
 from proxy.storage.s3.trouble import S3Refused
@@ -89,12 +89,14 @@ class S3Blobs:
             if refused.status != 416:
                 raise
             said = _CONTENT_RANGE.fullmatch(refused.headers.get("content-range", ""))
-            return Body(int(said[2]) if said else None, start, nothing())
+            size = int(said[2]) if said else await self.stat(key)  # MinIO does not say
+            return None if size is None else Body(size, start, nothing())
         stream = answer["Body"]
         said = _CONTENT_RANGE.fullmatch(answer.get("ContentRange", ""))
         if said is None or said[1] is None:  # a store that ignores ranges sends it whole
             return Body(int(answer["ContentLength"]), 0, received(stream)), stream
-        return Body(int(said[2]), int(said[1]), received(stream)), stream
+        start, length = int(said[1]), int(answer["ContentLength"])
+        return Body(int(said[2]), start, received(stream), end=start + length), stream
 
     async def list(self, group: str) -> AsyncIterator[BlobKey]:
         """See `ports.Blobs`, in no particular order. Raises `StorageUnavailable`."""
@@ -135,14 +137,16 @@ class S3Blobs:
     async def delete(self, key: BlobKey) -> None:
         """See `ports.Blobs`. Raises `StorageUnavailable`."""
         try:
-            await self._client.call("delete_object", {"Key": self._path(key)})
+            await self._client.call("delete_object", {"Key": self._path(key)}, deadline_s=PATIENT_S)
         except S3Refused as refused:
             if not refused.absent:
                 raise
 
     async def _put_parts(self, path: str, file: OpenFile) -> None:
         answer = await self._client.call(
-            "create_multipart_upload", {"Key": path, **self._client.encryption}
+            "create_multipart_upload",
+            {"Key": path, **self._client.encryption},
+            deadline_s=PATIENT_S,
         )
         upload = str(answer["UploadId"])
         try:
@@ -196,14 +200,18 @@ class S3Blobs:
             # The first try may have been done, and its answer lost.
             if refused.code != "NoSuchUpload" or not refused.retried:
                 raise
-            found = await self._client.call("head_object", {"Key": path})
+            found = await self._client.call("head_object", {"Key": path}, deadline_s=PATIENT_S)
             if found["ContentLength"] != size:
                 raise
 
     async def _abort(self, path: str, upload: str) -> None:
         # What this leaves, the janitor finds.
         with contextlib.suppress(StorageUnavailable):
-            await self._client.call("abort_multipart_upload", {"Key": path, "UploadId": upload})
+            await self._client.call(
+                "abort_multipart_upload",
+                {"Key": path, "UploadId": upload},
+                deadline_s=PATIENT_S,
+            )
 
     def _path(self, key: BlobKey) -> str:
         return self._client.full(keys.blob(key))

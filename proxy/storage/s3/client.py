@@ -3,12 +3,14 @@
 Everything S3 is asked goes through `S3Client.call`, so that a dead or slow store
 costs every caller the same bounded time. Nothing here knows what is stored.
 Retries are ours, not the library's: they stop at the deadline, and the breaker
-sees one call, however many tries it took.
+sees one call, however many tries it took. While the breaker is open, a task of
+our own looks whether the store is back.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -16,27 +18,42 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Self
 
+from proxy.cache import keys
 from proxy.config import S3Settings
+from proxy.errors import StorageUnavailable
+from proxy.events import StorageAsked
+from proxy.ports import Observe
 from proxy.storage.s3.bodies import Upload
 from proxy.storage.s3.breaker import Breaker
 from proxy.storage.s3.connect import connect
 from proxy.storage.s3.trouble import EXPECTED, S3Refused, S3Unreachable, translate
 
-CALL_S = 5.0
-"""Deadline of a call without a body to stream, all tries together."""
+CALL_S = 3.0
+"""Deadline of a call that a client may be waiting for, all tries together: a store
+that needs a second or two for its answer is slow and works, a silent one costs a
+client this once.
+"""
+PATIENT_S = 15.0
+"""The same of a call that nobody waits for."""
 STALL_S = 30.0
 """A body, either way, that does not move for this long is given up."""
-_PROBE_S = 2.0
 _TRIES_MAX = 3
 _BACKOFF_S = 0.1
 
 
+def _unheard(_event: object) -> None:
+    pass
+
+
 @dataclass(frozen=True, slots=True)
 class _Call:
+    """`awaited`: a client may be waiting for it, so its silence counts."""
+
     operation: str
     parameters: Mapping[str, Any]
     body: Upload | None
     whole: bool
+    awaited: bool
 
 
 class S3Client:
@@ -48,18 +65,23 @@ class S3Client:
         self,
         settings: S3Settings,
         *,
+        observe: Observe = _unheard,
         monotonic: Callable[[], float] = time.monotonic,
         call_s: float = CALL_S,
         stall_s: float = STALL_S,
     ) -> None:
         self._settings = settings
+        self._observe = observe
+        self._monotonic = monotonic
         self._root = f"{settings.prefix}/" if settings.prefix else ""
         self._call_s = call_s
         self._stall_s = stall_s
         self._stack = AsyncExitStack()
         self._opening = asyncio.Lock()
         self._clients: tuple[Any, Any] | None = None
-        self.breaker = Breaker(monotonic)
+        self._awaited: set[asyncio.Timeout] = set()
+        self._prober: asyncio.Task[None] | None = None
+        self.breaker = Breaker()
 
     @property
     def known_store(self) -> bool:
@@ -86,6 +108,9 @@ class S3Client:
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
+        if self._prober is not None:
+            self._prober.cancel()
+            await asyncio.wait({self._prober})
         await self._stack.aclose()
 
     def full(self, key: str) -> str:
@@ -115,21 +140,62 @@ class S3Client:
         if body is not None:
             sent |= {"Body": body, "ContentLength": body.size}
         limit_s = deadline_s or (self._call_s if body is None else self._stall_s)
-        call = _Call(operation, sent, body, whole)
-        with self.breaker.call() as probe:
-            if probe and body is None:
-                limit_s = min(limit_s, _PROBE_S)
-            try:
-                return await self._tries(call, limit_s, 1 if probe else _TRIES_MAX)
-            finally:
-                if body is not None:
-                    body.silence()
+        awaited = limit_s <= self._call_s and (body is None or deadline_s is not None)
+        try:
+            with self.breaker.call():
+                return await self._timed(_Call(operation, sent, body, whole, awaited), limit_s)
+        except S3Unreachable:
+            self._look_after()
+            raise
+        finally:
+            if body is not None:
+                body.silence()
+
+    def _look_after(self) -> None:
+        """If the breaker has opened: let nobody wait any longer, and look for the store."""
+        if not self.breaker.trouble or (self._prober is not None and not self._prober.done()):
+            return
+        now = asyncio.get_running_loop().time()
+        for limit in self._awaited:
+            if not limit.expired():
+                limit.reschedule(now)
+        self._prober = asyncio.create_task(self._probe())
+
+    async def _probe(self) -> None:
+        parameters = {"Bucket": self._settings.bucket, "Key": self.full(keys.LAYOUT)}
+        call = _Call("head_object", parameters, None, whole=False, awaited=False)
+        while self.breaker.trouble:
+            await asyncio.sleep(self.breaker.wait_s)
+            with contextlib.suppress(StorageUnavailable), self.breaker.call(probe=True):
+                await self._timed(call, self._call_s, tries=1)
+
+    async def _timed(
+        self, call: _Call, limit_s: float, tries: int = _TRIES_MAX
+    ) -> dict[str, Any]:
+        """The same, and say how long it took. If it is cancelled, that tells nothing."""
+        began = self._monotonic()
+        try:
+            answer = await self._tries(call, limit_s, tries)
+        except StorageUnavailable as error:
+            self._asked(call, began, answered=isinstance(error, S3Refused))
+            raise
+        self._asked(call, began, answered=True)
+        return answer
+
+    def _asked(self, call: _Call, began: float, *, answered: bool) -> None:
+        duration_s = self._monotonic() - began
+        self._observe(
+            StorageAsked(operation=call.operation, answered=answered, duration_s=duration_s)
+        )
 
     async def _tries(self, call: _Call, limit_s: float, tries: int) -> dict[str, Any]:
         failed: S3Unreachable | None = None
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(limit_s) as limit:
+                if call.awaited:
+                    ended.callback(self._awaited.discard, limit)
+                    self._awaited.add(limit)
                 if call.body is not None:
                     call.body.moved = lambda: limit.reschedule(loop.time() + limit_s)
                 for number in range(tries):
@@ -146,6 +212,7 @@ class S3Client:
             failed = failed or S3Unreachable(
                 f"S3 does not answer {call.operation} within {limit_s:g} s"
             )
+            failed.silent = call.awaited
         assert failed is not None, "every try answers or fails"  # noqa: S101 - for the reader
         raise failed
 

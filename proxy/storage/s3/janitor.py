@@ -12,7 +12,7 @@ from typing import Any
 
 from proxy.ports import Clock
 from proxy.storage.s3.abilities import TRIALS
-from proxy.storage.s3.client import S3Client
+from proxy.storage.s3.client import PATIENT_S, S3Client
 from proxy.storage.s3.trouble import S3Refused
 
 STALE_S = 2 * 86400.0
@@ -29,7 +29,9 @@ async def _uploads(client: S3Client, before: datetime) -> int:
     marker: dict[str, Any] = {}
     while True:
         page = await client.call(
-            "list_multipart_uploads", {"Prefix": client.full("blobs/"), **marker}
+            "list_multipart_uploads",
+            {"Prefix": client.full("blobs/"), **marker},
+            deadline_s=PATIENT_S,
         )
         for upload in page.get("Uploads", ()):
             if upload["Initiated"] < before:
@@ -48,7 +50,9 @@ async def _uploads(client: S3Client, before: datetime) -> int:
 
 
 async def _trials(client: S3Client, before: datetime) -> int:
-    page = await client.call("list_objects_v2", {"Prefix": client.full(TRIALS)})
+    page = await client.call(
+        "list_objects_v2", {"Prefix": client.full(TRIALS)}, deadline_s=PATIENT_S
+    )
     stale = [entry["Key"] for entry in page.get("Contents", ()) if entry["LastModified"] < before]
     for key in stale:
         await _gone(client, "delete_object", {"Key": key})
@@ -57,7 +61,7 @@ async def _trials(client: S3Client, before: datetime) -> int:
 
 async def _gone(client: S3Client, operation: str, what: dict[str, str]) -> None:
     try:
-        await client.call(operation, what)
+        await client.call(operation, what, deadline_s=PATIENT_S)
     except S3Refused as refused:
         if refused.status != 404:  # another replica was first
             raise

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any
 
-from proxy.storage.s3.client import S3Client
+from proxy.storage.s3.client import PATIENT_S, S3Client
 
 
 async def listed(client: S3Client, prefix: str, *, after: str = "") -> AsyncIterator[str]:
@@ -52,7 +52,7 @@ async def walked(client: S3Client, prefix: str, *, after: str = "") -> AsyncIter
 
 async def _pages(client: S3Client, **parameters: Any) -> AsyncIterator[dict[str, Any]]:
     while True:
-        page = await client.call("list_objects_v2", parameters)
+        page = await client.call("list_objects_v2", parameters, deadline_s=PATIENT_S)
         yield page
         token = page.get("NextContinuationToken")
         if not page.get("IsTruncated") or not token:

@@ -26,7 +26,7 @@ class S3Storage:
     """Opened with `async with`, which succeeds while S3 is away, too."""
 
     def __init__(self, settings: S3Settings, *, observe: Observe, clock: Clock = time.time) -> None:
-        self.client = S3Client(settings)
+        self.client = S3Client(settings, observe=observe)
         self.blobs = S3Blobs(self.client)
         self.records = S3Records(self.client)
         self.presigner = Presigner(self.client)

@@ -32,7 +32,12 @@ _AGAIN = frozenset(
 
 
 class S3Unreachable(StorageUnavailable):
-    """No answer, or one that says "later": worth another try."""
+    """No answer, or one that says "later": worth another try.
+
+    `silent`: nothing came for as long as a call may take that somebody waits for.
+    """
+
+    silent = False
 
 
 class S3Refused(StorageUnavailable):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from proxy.storage.s3.breaker import FAILURES_MAX, OPEN_S_MAX, OPEN_S_MIN, Breaker
@@ -32,6 +34,18 @@ def fail(breaker: Breaker, times: int = 1) -> None:
             raise S3Unreachable("gone")
 
 
+def silence(breaker: Breaker, *, meanwhile: Callable[[], object] = lambda: None) -> None:
+    unheard = S3Unreachable("gone")
+    unheard.silent = True
+
+    def wait_and_fail() -> None:
+        meanwhile()
+        raise unheard
+
+    with pytest.raises(S3Unreachable, match=r"^gone$"), breaker.call():
+        wait_and_fail()
+
+
 def refuse(breaker: Breaker) -> None:
     with pytest.raises(S3Refused), breaker.call():
         raise S3Refused("no", status=403, code="AccessDenied", headers={})
@@ -53,6 +67,19 @@ def test_it_opens_after_failures_in_a_row(breaker):
     fail(breaker)
     assert breaker.trouble == "gone"
     assert refused_at_once(breaker)
+
+
+def test_one_call_left_in_silence_opens_it(breaker):
+    silence(breaker)
+    assert breaker.trouble == "gone"
+    assert refused_at_once(breaker)
+
+
+def test_one_call_left_in_silence_is_a_failure_like_others_if_others_are_answered(breaker):
+    silence(breaker, meanwhile=lambda: refused_at_once(breaker))
+    assert breaker.trouble == ""
+    fail(breaker, FAILURES_MAX - 1)
+    assert breaker.trouble == "gone"
 
 
 def test_who_refuses_is_alive(breaker):

@@ -101,7 +101,7 @@ async def test_a_slow_reader_is_not_a_stalled_upstream(up):
     async with asking(up, stall_s=0.2) as ask:
         async with ask.upstream.open_blob(REPO, big.layers[0].digest) as body:
             chunks = aiter(body.chunks)
-            got = await anext(chunks)
+            got = bytes(await anext(chunks))
             # Longer than `stall_s`, on purpose: the silence is our own.
             await asyncio.sleep(0.5)
             async for chunk in chunks:

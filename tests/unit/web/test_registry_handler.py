@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from proxy.events import Event, RequestServed
 from proxy.oci.routes import RouteTable, UpstreamNames
 from proxy.web.exchange import Exchange
-from proxy.web.registry import RegistryHandler, _first_byte
+from proxy.web.registry import RegistryHandler, _first_range
 from proxy.web.server import PullServer, listen
 from tests.support.raw_http import RawAnswer, connected, exchange, request
 
@@ -104,20 +104,21 @@ async def test_a_client_that_leaves_before_its_answer_is_counted_and_logged_as_n
 @pytest.mark.parametrize(
     ("header", "expected"),
     [
-        (None, 0),
-        ("bytes=0-1", 0),
-        ("bytes=500-", 500),
-        ("bytes= 7-9,1-2", 7),
-        ("bytes=-20", -20),
-        ("bytes=-", 0),
-        ("items=5-6", 0),
-        (f"bytes={'9' * 40}-", 0),
+        (None, None),
+        ("bytes=0-", (0, None)),
+        ("bytes=0-1", (0, 2)),
+        ("bytes=500-", (500, None)),
+        ("bytes= 7-9,1-2", (7, 10)),
+        ("bytes=-20", (-20, None)),
+        ("bytes=-", None),
+        ("items=5-6", None),
+        (f"bytes={'9' * 40}-", None),
     ],
 )
-def test_the_first_byte_wanted_is_only_a_hint_and_never_an_error(
-    header: str | None, expected: int
+def test_the_range_wanted_is_only_a_hint_and_never_an_error(
+    header: str | None, expected: tuple[int, int | None] | None
 ) -> None:
     class Asked:
         headers = {} if header is None else {"Range": header}
 
-    assert _first_byte(cast("web.BaseRequest", Asked())) == expected
+    assert _first_range(cast("web.BaseRequest", Asked())) == expected

@@ -1,0 +1,203 @@
+"""Which bytes of a blob are fetched now, and over how many connections.
+
+The **main lane** (`main_lane.py`) brings what is missing from the first byte on; it
+alone claims the blob in the fleet. **Side lanes** each bring one stretch further on:
+
+- a *window*: what a reader of a range is about to need. Without a main lane
+  (nobody wants the whole) windows are all that is fetched; when a quarter of the
+  blob was asked for, or more crumbs than can be kept track of, the rest is brought.
+- a *piece*, while the upstream gives more to several connections than to one
+  (`width.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+
+from proxy.cache.main_lane import PIECE_BYTES, MainLane
+from proxy.cache.single import to_the_end
+from proxy.cache.sources import RangeIgnored, Reader
+from proxy.cache.stretches import SKIP_BYTES_MIN, Kind, OpenReader, SideLane, Stretches
+from proxy.cache.width import Width
+from proxy.errors import EntrepotError, StorageUnavailable
+
+# A range that starts further ahead of the main lane than this does not wait for it.
+AHEAD_BYTES_MAX = 8 * 1024 * 1024
+_WINDOWS_MAX = 4
+_COMPLETE_SHARE = 1 / 4
+_EXTENTS_MAX = 4096
+_FAILURES_MAX = 3
+_LINGER_S = 30.0
+
+
+class Lanes:
+    """All of one fill. `run` returns when the bytes are there, or not needed any more."""
+
+    def __init__(
+        self,
+        stretches: Stretches,
+        *,
+        open_reader: OpenReader,
+        allocate: Callable[[], Awaitable[None]],
+        width: Width,
+        spare_connections: Callable[[], int],
+    ) -> None:
+        self._at = stretches
+        self._flight = stretches.flight
+        self._open_reader = open_reader
+        self._width = width
+        self._spare_connections = spare_connections
+        self._main = MainLane(stretches, open_reader=open_reader, allocate=allocate, width=width)
+        self._bringing: asyncio.Task[None] | None = None
+        self._failures = 0
+        self._failure: EntrepotError | None = None
+
+    async def run(self, kind: Kind, first: Reader | None) -> bool:
+        """Until the whole blob is in the spool (True) or nobody wants more of it (False).
+
+        `first` is entered, and of this kind: for the main lane or for the first window.
+        Raises what ended the fetch: an `EntrepotError`.
+        """
+        flight, changed = self._flight, self._at.changed
+        flight.changed = flight.demands.changed = changed.set
+        if first is not None and kind != "main":
+            self._begin("window", first.position, first.end or self._at.spool.size, first)
+            first = None
+        try:
+            while True:
+                changed.clear()
+                if flight.whole and self._bringing is None:
+                    self._bringing = asyncio.ensure_future(self._main.run(first))
+                    self._bringing.add_done_callback(lambda _done: changed.set())
+                if self._bringing is not None and self._bringing.done():
+                    self._bringing.result()
+                    return True
+                if self._failure is not None and self._bringing is None:
+                    raise self._failure
+                self._drop_unneeded()
+                self._add_windows()
+                self._add_pieces()
+                self._main.rebound()
+                idle = self._bringing is None and not self._at.sides
+                if idle and await self._nobody_came():
+                    return False
+                if not changed.is_set():
+                    await changed.wait()
+        finally:
+            flight.changed = flight.demands.changed = lambda: None
+            await self._stop()
+
+    async def _stop(self) -> None:
+        tasks = [lane.task for lane in self._at.sides if lane.task is not None]
+        if self._bringing is not None:
+            tasks.append(self._bringing)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await to_the_end(_all_ended(tasks))
+
+    async def _nobody_came(self) -> bool:
+        """Whether the fill should end, perhaps after waiting for readers for a while."""
+        if self._flight.parting:
+            return True
+        if not self._flight.idle:
+            return False
+        try:
+            async with asyncio.timeout(_LINGER_S):
+                await self._at.changed.wait()
+        except TimeoutError:
+            return self._flight.part()
+        return False
+
+    # --- side lanes --------------------------------------------------------------------
+
+    def _begin(self, kind: Kind, start: int, end: int, reader: Reader | None = None) -> None:
+        # Who asked for the first window has yet to see that there is something to follow.
+        droppable = kind == "window" and reader is None
+        lane = SideLane(kind, start, end, droppable=droppable)
+        self._at.begin(lane)
+        lane.task = task = asyncio.ensure_future(self._run_side(lane, reader))
+        # Not in the task itself: cancelled before its first step, it never runs.
+        task.add_done_callback(lambda _done: self._ended(lane))
+
+    def _ended(self, lane: SideLane) -> None:
+        self._at.end(lane)
+        have = self._at.have
+        if have.total >= self._at.spool.size * _COMPLETE_SHARE or len(have) > _EXTENTS_MAX:
+            self._flight.want_whole()
+        self._at.changed.set()
+
+    async def _run_side(self, lane: SideLane, opened: Reader | None) -> None:
+        reader = opened or self._open_reader(lane.kind, lane.position, lane.end)
+        urgent = lane.kind == "window"
+        try:
+            async with aclosing(reader.chunks()) as chunks:
+                async for chunk in chunks:
+                    await self._at.take(reader.position - len(chunk), chunk, urgent=urgent)
+                    lane.position, urgent = reader.position, False
+            self._at.pump.flush()
+        except RangeIgnored:
+            self._at.ranges = False
+            self._flight.want_whole()
+        except (EntrepotError, OSError) as error:
+            # The main lane comes by; without one, it is the flight that fails.
+            self._failures += 1
+            self._at.ranges = self._at.ranges and self._failures < _FAILURES_MAX
+            self._failure = (
+                error if isinstance(error, EntrepotError) else StorageUnavailable(str(error))
+            )
+        finally:
+            if opened is None:
+                await to_the_end(reader.aclose())
+
+    def _add_windows(self) -> None:
+        if not self._at.ranges:
+            return
+        while sum(lane.kind == "window" for lane in self._at.sides) < _WINDOWS_MAX:
+            # Most changes bring nothing to do, and that is seen without copying anything.
+            demands = self._flight.demands
+            if not demands.lacks(self._at.known, skip=self._comes_anyway):
+                return
+            found = demands.next_gap(self._at.coming(), skip=self._comes_anyway)
+            if found is None:
+                return
+            self._begin("window", *found)
+
+    def _comes_anyway(self, start: int) -> bool:
+        position = self._main.position
+        return position is not None and position <= start < position + AHEAD_BYTES_MAX
+
+    def _drop_unneeded(self) -> None:
+        """End windows whose readers have left."""
+        for lane in self._at.sides:
+            if (
+                lane.droppable
+                and lane.task is not None
+                and not lane.task.cancelling()
+                and not self._flight.demands.needs(lane.position, lane.end)
+            ):
+                lane.task.cancel()
+
+    def _add_pieces(self) -> None:
+        while (
+            self._main.wants_help
+            and len(self._at.sides) < self._width.lanes - 1
+            and self._spare_connections() > 0
+        ):
+            gap = self._at.coming().gap(self._main.end, self._at.spool.size)
+            if gap is None or gap[1] - gap[0] < SKIP_BYTES_MIN:
+                return
+            start, end = gap
+            self._begin(
+                "piece", start, end if end - start < 2 * PIECE_BYTES else start + PIECE_BYTES
+            )
+
+
+async def _all_ended(tasks: list[asyncio.Task[None]]) -> None:
+    await asyncio.wait(tasks)
+    for task in tasks:
+        if not task.cancelled():
+            # What it was is known, or does not matter any more.
+            task.exception()

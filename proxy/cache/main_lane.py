@@ -1,0 +1,142 @@
+"""The lane that brings what is missing from the first byte on.
+
+Where it comes upon bytes that are there, or on their way, it goes on behind them;
+stretches too short to be worth a new request, or the cutting of one, it reads again.
+
+Of a large blob whose size is known beforehand (its manifest was pulled here, too) it
+first asks for `TRIAL_BYTES` only. While these come, it turns out whether a second
+connection brings more (`width.py`). If not, it asks for all that is left in one go: an
+upstream that fills the link with one connection sees two requests and no byte twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+
+from proxy.cache.single import to_the_end
+from proxy.cache.sources import Reader
+from proxy.cache.stretches import CUT_BYTES_MIN, OpenReader, Stretches
+from proxy.cache.width import Width
+from proxy.errors import StorageUnavailable
+
+PIECE_BYTES = 8 * 1024 * 1024
+TRIAL_BYTES = 32 * 1024 * 1024
+
+
+def trial_end(start: int, size: int | None) -> int | None:
+    """Where the first request of a main lane that starts there ends; None: at the end."""
+    if size is None or size - start < TRIAL_BYTES + PIECE_BYTES:
+        return None
+    return start + TRIAL_BYTES
+
+
+class MainLane:
+    """`run` it once. `position` is None while it does not read."""
+
+    def __init__(
+        self,
+        stretches: Stretches,
+        *,
+        open_reader: OpenReader,
+        allocate: Callable[[], Awaitable[None]],
+        width: Width,
+    ) -> None:
+        self._at = stretches
+        self._open_reader = open_reader
+        self._allocate = allocate
+        self._width = width
+        self._reader: Reader | None = None
+
+    async def run(self, opened: Reader | None) -> None:
+        """Until every byte is in the file and hashed; `opened` is entered already.
+
+        Raises an `EntrepotError`.
+        """
+        await self._allocate()
+        size = self._at.spool.size
+        position = self._at.have.end_at(0)
+        if opened is None:
+            position = await self._past_what_comes(position)
+        reader = opened or self._open_reader("main", position, self._bound(position))
+        self._reader = reader
+        try:
+            while position < size:
+                position = await self._past_what_comes(await self._read(reader))
+                if self._width.lanes == 1:
+                    self._width.settle()
+                if position < size:
+                    await reader.move(position, self._bound(position))
+            await self._at.pump.drain()
+        except OSError as error:
+            raise StorageUnavailable(f"the spool can't be written: {error}") from error
+        finally:
+            self._reader = None
+            if opened is None:
+                await to_the_end(reader.aclose())
+
+    @property
+    def position(self) -> int | None:
+        """Where it reads."""
+        return None if self._reader is None else self._reader.position
+
+    @property
+    def wants_help(self) -> bool:
+        """Whether pieces beside it make sense: it reads from an upstream that has ranges."""
+        reader = self._reader
+        return (
+            self._at.ranges
+            and reader is not None
+            and reader.connected
+            and reader.supply.origin == "upstream"
+        )
+
+    @property
+    def end(self) -> int:
+        """Where it will stop."""
+        reader = self._reader
+        return self._at.spool.size if reader is None or reader.end is None else reader.end
+
+    def rebound(self) -> None:
+        """Other lanes came or went ahead of it."""
+        reader = self._reader
+        if reader is not None and reader.connected and not reader.range_ignored:
+            end = self._at.stretch_ahead(reader.position, longer_than=CUT_BYTES_MIN)
+            if end is not None and (reader.end is None or end < reader.end):
+                reader.end = end
+
+    def _bound(self, position: int) -> int | None:
+        """Where to stop; None: at the end of the blob."""
+        if self._reader is not None and self._reader.range_ignored:
+            # Each stop would bring the whole blob anew.
+            return None
+        end = self._at.stretch_ahead(position)
+        if self._width.lanes > 1 and self._at.ranges:
+            end = min(end or self._at.spool.size, position + PIECE_BYTES)
+        return None if end is None or end >= self._at.spool.size else end
+
+    async def _read(self, reader: Reader) -> int:
+        """To the end of the stretch; where that is."""
+        flight, loop, urgent = self._at.flight, asyncio.get_running_loop(), True
+        async with aclosing(reader.chunks()) as chunks:
+            async for chunk in chunks:
+                await self._at.take(reader.position - len(chunk), chunk, urgent=urgent)
+                if urgent and reader.range_ignored:
+                    reader.end = None
+                urgent = False
+                if reader.end is None:
+                    self._width.settle()
+                self._width.sample(loop.time(), flight.fetched)
+                if len(self._at.sides) < self._width.lanes - 1:
+                    self._at.changed.set()
+        return reader.position
+
+    async def _past_what_comes(self, position: int) -> int:
+        """Where something is missing that no side lane is about to bring."""
+        while True:
+            position = self._at.have.end_at(position)
+            lane = next((o for o in self._at.sides if o.position <= position < o.end), None)
+            if lane is None or lane.task is None:
+                return position
+            await asyncio.wait([lane.task])

@@ -1,0 +1,125 @@
+"""`explain`: what a running proxy knows of an image, asked of its admin listener."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+import typer
+
+from proxy.cli.application import AdminOption, ConfigOption, JsonOption, app, load, reach
+
+_READ = {
+    "registry": "by the registry's name {name}",
+    "own address": "by {name} after Entrepot's own address",
+    "default": "no registry named: the default upstream",
+}
+
+
+@app.command()
+def explain(
+    image: Annotated[str, typer.Argument(help="As one would pull it.")],
+    config: ConfigOption = None,
+    admin: AdminOption = None,
+    platform: Annotated[
+        str | None, typer.Option(help="os/architecture[/variant]; else the server's own.")
+    ] = None,
+    *,
+    as_json: JsonOption = False,
+) -> None:
+    """Tell where an image comes from, what of it is kept where, what a pull would fetch.
+
+    Nothing is fetched for it.
+    """
+    from proxy.admin_client import Refused, get  # noqa: PLC0415 - only these commands need it
+
+    query = {"image": image, **({"platform": platform} if platform else {})}
+    url = (admin or reach(load(config, {}).admin_listen)).rstrip("/") + "/explain?"
+    try:
+        told = get(url + urlencode(query))
+    except Refused as refused:
+        typer.echo(f"entrepot: {refused}", err=True)
+        raise typer.Exit(1) from refused
+    if as_json:
+        typer.echo(json.dumps(told, indent=2))
+        return
+    for line in _lines(told):
+        typer.echo(line)
+
+
+def _lines(told: dict[str, Any]) -> Iterator[str]:
+    route, upstream, tag = told["route"], told["upstream"], told["tag"]
+    yield f"image       {told['image']}"
+    read = _READ[route["read_by"]].format(name=route["name"])
+    yield f"route       {upstream['name']}, repository {route['repository']} ({read})"
+    yield f"upstream    {upstream['url']}, {_state(upstream)}"
+    yield f"credentials {_credentials(upstream)}"
+    if tag is not None:
+        yield f"tag         {tag['tag']}: {_tag(tag)}"
+    yield f"platform    {told['platform']}"
+    if told["contents"]:
+        yield ""
+        yield f"{'':10}{'digest':22}{'size':>12}  kept"
+    for one in told["contents"]:
+        size = "?" if one["size"] is None else f"{one['size']}"
+        yield f"{one['what']:10}{one['digest'][:19]}…  {size:>12}  {_kept(one)}"
+    yield ""
+    yield "a pull now"
+    yield from (f"  {line}" for line in _pull(told["pull"]))
+
+
+def _state(upstream: dict[str, Any]) -> str:
+    reason = f": {upstream['reason']}" if upstream["reason"] else ""
+    return f"{upstream['state']}{reason}"
+
+
+def _credentials(upstream: dict[str, Any]) -> str:
+    if upstream["credentials"] is None:
+        return "none; anyone may pull what the registry shows to anyone"
+    shown = "" if upstream["shown"] else ", which is not known of this repository"
+    return f"{upstream['credentials']}; shown to anyone: {upstream['expose']}{shown}"
+
+
+def _tag(tag: dict[str, Any]) -> str:
+    if not tag["known"]:
+        return "never seen here"
+    now = time.time()
+    ago = f"confirmed {_span(now - tag['checked_at'])} ago"
+    due = (
+        f"asked again in {_span(tag['next_check_at'] - now)} at the earliest"
+        if tag["fresh"]
+        else "asked again with the next pull"
+    )
+    return f"{tag['digest']}\n{'':12}{ago}, {due}"
+
+
+def _span(seconds: float) -> str:
+    seconds = max(0, round(seconds))
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"
+
+
+def _kept(one: dict[str, Any]) -> str:
+    places = [name for name in ("memory", "disk", "s3") if one[name]]
+    flight = one["flight"]
+    if flight is not None:
+        size = "?" if flight["size"] is None else flight["size"]
+        places.append(f"being fetched, {flight['written']} of {size} bytes are here")
+    return ", ".join(places) or "nowhere"
+
+
+def _pull(pull: dict[str, Any]) -> Iterator[str]:
+    yield from pull["asks"]
+    yield f"fetches {pull['upstream_bytes']} bytes from the upstream"
+    if pull["s3_bytes"]:
+        yield f"reads {pull['s3_bytes']} bytes from S3"
+    if pull["joined_bytes"]:
+        yield f"joins what is being fetched, {pull['joined_bytes']} bytes"
+    if not pull["certain"]:
+        why = pull["trouble"] or "the manifest is not here, so what it needs is not known"
+        yield f"and perhaps more: {why}"

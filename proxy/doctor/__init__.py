@@ -1,0 +1,1 @@
+"""Checks of a server and of a node, in plain words."""
