@@ -17,6 +17,8 @@ from proxy.cache.spool import Spool
 from proxy.oci.ranges import ByteRange
 from proxy.ports import Chunk
 
+_LATELY_BYTES = 32 * 1024 * 1024
+
 Outcome = Literal["hit", "miss", "join", "stale", "pass", "error"]
 """How an answer came about, for metrics and the access line."""
 
@@ -66,6 +68,10 @@ class File:
     def written(self) -> int:
         """How much of it is there from the first byte on."""
         return self.size if self._spool is None else self._spool.written
+
+    def just_written(self, offset: int) -> bool:
+        """Whether the bytes there were written so lately that they are in memory still."""
+        return self._spool is not None and self._spool.written - offset < _LATELY_BYTES
 
     def expect(self, ranges: Sequence[ByteRange]) -> None:
         """These will be read, in this order."""

@@ -60,9 +60,10 @@ class Demands:
 
     def move(self, demand: Demand, at: int) -> None:
         """A reader got on."""
+        # From where it was, all that is left of a short one has been looked at.
+        news = demand.end > demand.at + demand.reach // 2
         demand.at = at
-        if demand.end - at > demand.reach // 2:
-            # Else all of it has been looked at.
+        if news:
             self.changed()
 
     def done(self, demand: Demand) -> None:

@@ -24,7 +24,7 @@ from proxy.ports import Clock, Observe, Record, Records
 FOLDER = "_records"
 _OWED_MAX = 50_000
 _BACKOFF_MIN_S = 0.5
-_BACKOFF_MAX_S = 30.0
+_BACKOFF_MAX_S = 15.0
 
 
 class _Owed:

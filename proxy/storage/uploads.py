@@ -21,7 +21,8 @@ from proxy.ports import BlobKey, Blobs, Observe
 
 _PARALLEL = 2
 _BACKOFF_MIN_S = 0.5
-_BACKOFF_MAX_S = 60.0
+# A try costs nothing while the store is known to be away.
+_BACKOFF_MAX_S = 15.0
 # Longer than the replica that fetched a blob takes to store it, store willing.
 _LATER_S = 60.0
 _LATER_MAX = 10_000

@@ -13,7 +13,6 @@ raising would append an error page to it.
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 from asyncio import Transport
 from collections.abc import Iterable
@@ -26,15 +25,12 @@ from proxy.errors import EntrepotError, TransferBroken
 from proxy.oci.ranges import ByteRange
 from proxy.ports import Chunk
 from proxy.web import residency
+from proxy.web.outlet import ClientGone, Outlet
 
 _WINDOW_MIN = 256 * 1024
 _WINDOW_MAX = 16 * 1024 * 1024
 _WINDOW_FAST_S = 1.0
 _TLS_PIECE = 256 * 1024
-
-
-class ClientGone(Exception):
-    """The client left, or took nothing for too long."""
 
 
 class Sender:
@@ -47,6 +43,7 @@ class Sender:
         self._response = response
         self._stall_s = stall_s
         self._window = _WINDOW_MIN
+        self._outlet: Outlet | None = None
         self.sent = 0
 
     def cut(self) -> None:
@@ -78,42 +75,50 @@ class Sender:
     async def _send_file(self, content: File, span: ByteRange) -> None:
         whole = (span.start, span.end) == (0, content.size)
         offset = span.start
-        while offset < span.end:
-            ready = min(content.readable(offset, whole=whole), span.end)
-            if ready <= offset:
-                await content.wait(offset, whole=whole)
-                continue
-            count = min(ready - offset, self._window)
-            if not residency.resident(content.file.fd, offset, count):
-                try:
-                    await residency.bring_in(content.file.fd, offset, count)
-                except OSError as error:
-                    raise TransferBroken(f"reading a blob: {error.strerror}") from error
-            offset += await self._send_window(content.file, offset, count)
+        try:
+            while offset < span.end:
+                ready = min(content.readable(offset, whole=whole), span.end)
+                if ready <= offset:
+                    await content.wait(offset, whole=whole)
+                    continue
+                count = min(ready - offset, self._window)
+                fresh = content.just_written(offset)
+                if not fresh and not residency.resident(content.file.fd, offset, count):
+                    try:
+                        await residency.bring_in(content.file.fd, offset, count)
+                    except OSError as error:
+                        raise TransferBroken(f"reading a blob: {error.strerror}") from error
+                offset += await self._send_window(content.file, offset, count)
+        finally:
+            if self._outlet is not None:
+                self._outlet.close()
+                self._outlet = None
 
     async def _send_window(self, file: OpenFile, offset: int, count: int) -> int:
         transport = self._request.transport
         if transport is None or transport.is_closing():
             raise ClientGone
-        if transport.get_extra_info("sslcontext") is not None:
+        # While the head (or a part's) still waits in the transport, nothing may pass it.
+        if self._tls(transport) or transport.get_write_buffer_size() > 0:
             return await self._read_and_write(file, offset, count)
+        if self._outlet is None:
+            self._outlet = Outlet(transport, stall_s=self._stall_s)
         loop = asyncio.get_running_loop()
         started = loop.time()
         try:
-            sent = await self._sendfile(loop, transport, file, offset, count)
-        except asyncio.SendfileNotAvailableError:
-            # Before the first byte: the client has left (the write will say so), or
-            # this file system can't.
+            await self._outlet.send(file, offset, count)
+        except OSError:
+            # This file system can't.
             return await self._read_and_write(file, offset, count)
-        if sent < count:
-            raise TransferBroken("a stored blob is shorter than it was")
         if loop.time() - started < _WINDOW_FAST_S:
             self._window = min(_WINDOW_MAX, self._window * 4)
         else:
-            # So that the stall limit, which is for one window, means no progress.
             self._window = max(_WINDOW_MIN, self._window // 4)
-        self.sent += sent
-        return sent
+        self.sent += count
+        return count
+
+    def _tls(self, transport: Transport) -> bool:
+        return transport.get_extra_info("sslcontext") is not None
 
     async def _read_and_write(self, file: OpenFile, offset: int, count: int) -> int:
         data = os.pread(file.fd, min(count, _TLS_PIECE), offset)
@@ -121,31 +126,6 @@ class Sender:
             raise TransferBroken("a stored blob is shorter than it was")
         await self.write(data)
         return len(data)
-
-    async def _sendfile(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        transport: Transport,
-        file: OpenFile,
-        offset: int,
-        count: int,
-    ) -> int:
-        try:
-            async with asyncio.timeout(self._stall_s):
-                # typeshed wants IO[bytes]; the loop only calls fileno().
-                return await loop.sendfile(transport, file, offset, count, fallback=False)  # type: ignore[arg-type]
-        except (ConnectionError, TimeoutError) as error:
-            raise ClientGone from error
-        except asyncio.SendfileNotAvailableError:
-            raise
-        except RuntimeError as error:
-            if transport.is_closing():
-                raise ClientGone from error
-            raise
-        except OSError as error:
-            if error.errno in {errno.EPIPE, errno.ENOTCONN, errno.ETIMEDOUT, errno.EBADF}:
-                raise ClientGone from error
-            raise TransferBroken(f"reading a blob: {error.strerror}") from error
 
 
 async def deliver(sender: Sender, content: Content, pieces: Iterable[bytes | ByteRange]) -> bool:

@@ -208,3 +208,30 @@ def resident_bytes(process: Process) -> int:
     status = Path(f"/proc/{process._process.pid}/status").read_text()
     (line,) = (line for line in status.splitlines() if line.startswith("VmRSS:"))
     return int(line.split()[1]) * 1024
+
+
+async def test_a_kill_while_ranges_are_fetched_never_yields_wrong_bytes(
+    upstream: FakeRegistry, process: Process, proxy: Running
+) -> None:
+    blob = upstream.add("app", image(SIZE, seed="ranges"), "v1").layers[0]
+
+    async def ranged(start: int, count: int) -> Answer:
+        answer = await proxy.ask(path_of(blob), Range=f"bytes={start}-{start + count - 1}")
+        assert (answer.status, answer.cut) == (206, False)
+        assert answer.body == blob.body[start : start + count]
+        return answer
+
+    for at in (3, 30, 17):
+        await ranged(at * MIB + 11, 900_000)
+    upstream.inject(Fault(stall_at=500_000), kind="blob", method="GET")
+    open_ended = asyncio.create_task(proxy.ask(path_of(blob), Range=f"bytes={20 * MIB}-"))
+    await upstream.wait_requests(4, kind="blob", method="GET")
+    await process.crash()
+    await lost(open_ended)
+    await process.up()
+    for at in (30, 3, 20):
+        await ranged(at * MIB, MIB)
+    await pull_layer(proxy, blob)
+    await until_landed(proxy)
+    await upstream.stop()
+    await pull_layer(proxy, blob)

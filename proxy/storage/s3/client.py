@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Self
@@ -144,19 +144,18 @@ class S3Client:
         try:
             with self.breaker.call():
                 return await self._timed(_Call(operation, sent, body, whole, awaited), limit_s)
-        except S3Unreachable:
-            self._look_after()
+        except S3Unreachable as error:
+            if self.breaker.trouble and (self._prober is None or self._prober.done()):
+                self._opened_breaker(silent=error.silent)
             raise
         finally:
             if body is not None:
                 body.silence()
 
-    def _look_after(self) -> None:
-        """If the breaker has opened: let nobody wait any longer, and look for the store."""
-        if not self.breaker.trouble or (self._prober is not None and not self._prober.done()):
-            return
+    def _opened_breaker(self, *, silent: bool) -> None:
+        """Look for the store from now on; if it is silent, nobody need wait any longer."""
         now = asyncio.get_running_loop().time()
-        for limit in self._awaited:
+        for limit in self._awaited if silent else ():
             if not limit.expired():
                 limit.reschedule(now)
         self._prober = asyncio.create_task(self._probe())
@@ -164,14 +163,14 @@ class S3Client:
     async def _probe(self) -> None:
         parameters = {"Bucket": self._settings.bucket, "Key": self.full(keys.LAYOUT)}
         call = _Call("head_object", parameters, None, whole=False, awaited=False)
-        while self.breaker.trouble:
+        while True:
             await asyncio.sleep(self.breaker.wait_s)
+            if not self.breaker.trouble:
+                return
             with contextlib.suppress(StorageUnavailable), self.breaker.call(probe=True):
                 await self._timed(call, self._call_s, tries=1)
 
-    async def _timed(
-        self, call: _Call, limit_s: float, tries: int = _TRIES_MAX
-    ) -> dict[str, Any]:
+    async def _timed(self, call: _Call, limit_s: float, tries: int = _TRIES_MAX) -> dict[str, Any]:
         """The same, and say how long it took. If it is cancelled, that tells nothing."""
         began = self._monotonic()
         try:
@@ -192,10 +191,7 @@ class S3Client:
         failed: S3Unreachable | None = None
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(limit_s) as limit:
-                if call.awaited:
-                    ended.callback(self._awaited.discard, limit)
-                    self._awaited.add(limit)
+            async with self._limited(call, limit_s) as limit:
                 if call.body is not None:
                     call.body.moved = lambda: limit.reschedule(loop.time() + limit_s)
                 for number in range(tries):
@@ -215,6 +211,16 @@ class S3Client:
             failed.silent = call.awaited
         assert failed is not None, "every try answers or fails"  # noqa: S101 - for the reader
         raise failed
+
+    @contextlib.asynccontextmanager
+    async def _limited(self, call: _Call, limit_s: float) -> AsyncIterator[asyncio.Timeout]:
+        async with asyncio.timeout(limit_s) as limit:
+            if call.awaited:
+                self._awaited.add(limit)
+            try:
+                yield limit
+            finally:
+                self._awaited.discard(limit)
 
     async def _once(self, call: _Call) -> dict[str, Any]:
         try:

@@ -83,9 +83,36 @@ def test_gaps_that_fill_by_themselves_are_left_out() -> None:
 def test_every_change_is_heard() -> None:
     demands, heard = Demands(), []
     demands.changed = lambda: heard.append(1)
-    demand = Demand(0, 10, is_open=False)
+    demand = Demand(0, 10 * MIB, is_open=True)
     demands.add([demand])
     demands.move(demand, 5)
     demands.remove([demand])
     demands.remove([demand])
     assert len(heard) == 4
+
+
+def test_what_brings_nothing_to_do_is_not_heard() -> None:
+    demands, heard = Demands(), []
+    demand = Demand(0, 1000, is_open=False)
+    demands.add([demand])
+    demands.changed = lambda: heard.append(1)
+    demands.move(demand, 5)
+    demands.done(demand)
+    assert heard == []
+    assert len(demands) == 0
+
+
+def test_a_reader_that_comes_near_the_end_is_heard_until_the_end_was_looked_at() -> None:
+    demands, heard, have = Demands(), [], Extents()
+    demand = Demand(0, WINDOW_BYTES_MIN + 100, is_open=True)
+    demands.add([demand])
+    demands.changed = lambda: heard.append(1)
+    have.add(*demands.next_gap(have) or (0, 0))
+    assert next(iter(have)) == (0, WINDOW_BYTES_MIN)
+    # It grew meanwhile, and sees the end from here.
+    demands.move(demand, WINDOW_BYTES_MIN - 10)
+    assert heard == [1]
+    assert demands.lacks(have, skip=lambda _start: False)
+    assert demands.next_gap(have) == (WINDOW_BYTES_MIN, WINDOW_BYTES_MIN + 100)
+    demands.move(demand, WINDOW_BYTES_MIN + 10)
+    assert heard == [1]

@@ -31,6 +31,19 @@ def test_they_cover_what_was_added_sorted_and_never_touching(spans: list[tuple[i
     assert all(one[1] < other[0] for one, other in pairwise(listed))
 
 
+@given(SPANS, SPANS)
+def test_a_copy_is_one_of_its_own(
+    spans: list[tuple[int, int]], more: list[tuple[int, int]]
+) -> None:
+    extents, model = filled(spans)
+    copy = extents.copy()
+    for span in more:
+        copy.add(*span)
+    assert {offset for start, end in extents for offset in range(start, end)} == model
+    assert list(copy) == list(filled(spans + more)[0])
+    assert (extents.total, copy.total) == (len(model), len(filled(spans + more)[1]))
+
+
 @given(SPANS, st.integers(0, SIZE))
 def test_end_at_is_the_first_missing_byte(spans: list[tuple[int, int]], offset: int) -> None:
     extents, model = filled(spans)

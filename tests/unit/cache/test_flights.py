@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from proxy.cache.flights import Flight, Flights, Source
+from proxy.cache.spool import Spool
 from proxy.errors import AccessDenied, EntrepotError, TransferBroken, UnknownBlob
 from proxy.events import Event, FlightStarted, FollowerJoined
 from proxy.oci.digest import Digest
@@ -194,3 +196,59 @@ async def test_the_number_of_followers_is_told_to_whoever_paces_them() -> None:
     flight.follow()
     flight.leave()
     assert counts == [1, 2, 1]
+
+
+def lingering(flights: Flights, key: BlobKey) -> Flight:
+    flight, _ = flights.join(key, SOURCES[0], window=(0, 1))
+    return flight
+
+
+async def forever(_flight: Flight) -> None:
+    await asyncio.Event().wait()
+
+
+async def test_flights_that_only_linger_are_told_to_end_before_there_are_too_many() -> None:
+    flights = Flights(forever, limit=8, observe=lambda _event: None)
+    keys = [BlobKey(PUBLIC, Digest.of(bytes([number, 1]))) for number in range(8)]
+    all_of_them = [lingering(flights, key) for key in keys[:6]]
+    assert not flights.full
+    assert not any(flight.parting for flight in all_of_them)
+    all_of_them.append(lingering(flights, keys[6]))
+    all_of_them[0].follow()
+    heard: list[int] = []
+    all_of_them[1].changed = lambda: heard.append(1)
+    assert not flights.full
+    assert [flight.parting for flight in all_of_them] == [False, True] + 5 * [False]
+    assert heard == [1]
+    await flights.aclose(0)
+
+
+async def test_a_flight_that_somebody_is_about_to_follow_does_not_part() -> None:
+    flight = Flight(KEYS[0], SOURCES[0], whole=False)
+    heard: list[int] = []
+    flight.changed = lambda: heard.append(1)
+    with flight.arrival():
+        assert not flight.part()
+    assert heard == [1]
+    assert flight.part()
+
+
+async def test_a_flight_that_parts_brings_no_whole_any_more() -> None:
+    flight = Flight(KEYS[0], SOURCES[0], whole=False)
+    assert flight.part()
+    assert not flight.want_whole()
+    assert not flight.whole
+    other = Flight(KEYS[0], SOURCES[0], whole=False)
+    assert other.want_whole()
+    assert not other.part()
+
+
+async def test_nobody_waits_for_a_flight_that_ended_without_saying_why(tmp_path: Path) -> None:
+    flight = Flight(KEYS[0], SOURCES[0], whole=False)
+    spool = Spool(tmp_path / "spool", KEYS[0].digest, 1000)
+    flight.show(spool)
+    waiting = asyncio.create_task(spool.wait(0, whole=False))
+    await asyncio.sleep(0)
+    flight.end()
+    with pytest.raises(TransferBroken):
+        await waiting

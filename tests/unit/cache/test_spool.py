@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from proxy.cache import journal
 from proxy.cache.extents import Extents
 from proxy.cache.spool import WITHHELD_BYTES, Spool
-from proxy.errors import TransferBroken
+from proxy.errors import DigestMismatch, TransferBroken
 from proxy.oci.digest import Digest
 
 EXTENT = 64
@@ -219,6 +219,8 @@ def test_many_chunks_are_written_in_one_go(path: Path) -> None:
 async def test_the_end_of_a_whole_body_is_readable_only_once_verified(path: Path) -> None:
     size = WITHHELD_BYTES + 100
     spool = Spool(path, Digest.of(b""), size)
+    spool.create_blocking()
+    spool.write_blocking([(0, [bytes(size)])])
     spool.publish(0, size)
     assert spool.readable(0, whole=True) == 100
     assert spool.readable(100, whole=True) == 100
@@ -229,6 +231,87 @@ async def test_the_end_of_a_whole_body_is_readable_only_once_verified(path: Path
     spool.publish_verified()
     await waiting
     assert spool.readable(0, whole=True) == size
+    spool.close()
+
+
+async def test_a_reader_of_the_whole_gets_only_what_can_not_change_any_more(path: Path) -> None:
+    """Bytes that came ahead, and are not hashed yet, may be written over by others."""
+    size, lie = 40 * 1024 * 1024, 39 * 1024 * 1024
+    spool = Spool(path, Digest.of(bytes(size)), size)
+    spool.create_blocking()
+    spool.write_blocking([(1, [bytes(lie - 1)]), (lie, [b"\1" * 1000])])
+    spool.publish(1, lie + 1000)
+    spool.write_blocking([(0, [b"\0"])])
+    spool.publish(0, 1)
+    # All of it can be read, but too little is hashed to know what it will be.
+    assert spool.readable(0, whole=False) == lie + 1000
+    assert 0 < spool.readable(0, whole=True) <= spool.hashed < lie
+    waiting = asyncio.create_task(spool.wait(spool.hashed, whole=True))
+    spool.write_blocking([(lie, [bytes(size - lie)])])
+    assert not waiting.done()
+    spool.publish_hashed()
+    await waiting
+    spool.publish(lie, size)
+    while spool.behind:
+        spool.write_blocking([])
+    assert spool.complete
+    spool.close()
+
+
+async def test_of_bytes_known_to_be_wrong_nobody_reads_on(path: Path) -> None:
+    spool = Spool(path, Digest.of(b""), 1000)
+    spool.publish(0, 500)
+    spool.fail(TransferBroken("the upstream is gone"))
+    assert spool.readable(0, whole=False) == 500
+    spool = Spool(path, Digest.of(b""), 1000)
+    spool.publish(0, 500)
+    spool.fail(DigestMismatch("lies"))
+    assert spool.readable(0, whole=False) == 0
+    with pytest.raises(TransferBroken):
+        await spool.wait(0, whole=False)
+
+
+def test_a_spool_that_was_complete_but_not_hashed_is_complete_when_found(path: Path) -> None:
+    data = os.urandom(3 * journal.EXTENT_BYTES)
+    spool = Spool(path, Digest.of(data), len(data))
+    spool.create_blocking(whole=False)
+    spool.write_blocking([(1000, [data[1000:]])])
+    spool.journal_tail_blocking()
+    spool.close()
+    said = journal.read(path)
+    assert said is not None
+    spool = Spool(path, Digest.of(data), len(data))
+    assert spool.reopen_blocking(said) == [(1000, len(data))]
+    spool.write_blocking([(0, [data[:1000]])])
+    # Stopped before the hash has caught up.
+    assert spool.behind
+    spool.journal_tail_blocking()
+    spool.close()
+    said = journal.read(path)
+    assert said is not None
+    spool = Spool(path, Digest.of(data), len(data))
+    assert spool.reopen_blocking(said) == [(0, len(data))]
+    assert spool.complete
+    spool.close()
+
+
+def test_leaving_again_and_again_does_not_grow_the_journal(path: Path) -> None:
+    data = os.urandom(journal.EXTENT_BYTES + 1000)
+    spool = Spool(path, Digest.of(data), len(data))
+    spool.create_blocking(whole=False)
+    starts = range(1, 2_000_000, 10_000)
+    spool.write_blocking([(start, [data[start : start + 100]]) for start in starts])
+    lengths = set()
+    for _ in range(4):
+        spool.journal_tail_blocking()
+        spool.close()
+        said = journal.read(path)
+        assert said is not None
+        lengths.add(len(said.extents))
+        spool = Spool(path, Digest.of(data), len(data))
+        assert spool.reopen_blocking(said) == [(start, start + 100) for start in starts]
+    assert lengths == {len(starts)}
+    spool.close()
 
 
 def test_bytes_that_were_hashed_are_never_written_again(path: Path) -> None:

@@ -10,22 +10,9 @@ from proxy.storage.s3.breaker import FAILURES_MAX, OPEN_S_MAX, OPEN_S_MIN, Break
 from proxy.storage.s3.trouble import S3Refused, S3Unreachable
 
 
-class Time:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def time() -> Time:
-    return Time()
-
-
-@pytest.fixture
-def breaker(time: Time) -> Breaker:
-    return Breaker(time)
+def breaker() -> Breaker:
+    return Breaker()
 
 
 def fail(breaker: Breaker, times: int = 1) -> None:
@@ -89,41 +76,36 @@ def test_who_refuses_is_alive(breaker):
     assert breaker.trouble == ""
 
 
-def test_after_a_while_one_call_at_a_time_may_try(breaker, time):
+def test_an_open_one_lets_only_probes_pass_until_one_is_answered(breaker):
     fail(breaker, FAILURES_MAX)
-    time.now += OPEN_S_MIN
-    with breaker.call() as probe:
-        assert probe
+    with breaker.call(probe=True):
         assert refused_at_once(breaker)
     assert breaker.trouble == ""
-    with breaker.call() as probe:
-        assert not probe
+    with breaker.call():
+        pass
 
 
-def test_a_refusal_of_the_probe_closes_it(breaker, time):
+def test_a_refusal_of_the_probe_closes_it(breaker):
     fail(breaker, FAILURES_MAX)
-    time.now += OPEN_S_MIN
-    refuse(breaker)
+    refused = S3Refused("no", status=403, code="AccessDenied", headers={})
+    with pytest.raises(S3Refused), breaker.call(probe=True):
+        raise refused
     assert breaker.trouble == ""
 
 
-def test_it_waits_longer_each_time_up_to_a_bound(breaker, time):
+def test_probes_come_more_rarely_down_to_a_bound(breaker):
     fail(breaker, FAILURES_MAX)
-    waits = [OPEN_S_MIN]
-    for _ in range(8):
-        time.now += waits[-1] - 0.01
-        assert refused_at_once(breaker)
-        time.now += 0.01
-        fail(breaker)
-        waits.append(min(waits[-1] * 2, OPEN_S_MAX))
-    assert waits[-1] == OPEN_S_MAX
+    waits = [breaker.wait_s]
+    for _ in range(6):
+        with pytest.raises(S3Unreachable), breaker.call(probe=True):
+            raise S3Unreachable("gone")
+        waits.append(breaker.wait_s)
+    assert (waits[0], waits[-1]) == (OPEN_S_MIN, OPEN_S_MAX)
+    assert waits == sorted(waits)
 
 
-def test_a_cancelled_probe_gives_its_turn_to_the_next(breaker, time):
+def test_a_call_that_was_cancelled_tells_nothing(breaker):
     fail(breaker, FAILURES_MAX)
-    time.now += OPEN_S_MIN
-    with pytest.raises(KeyboardInterrupt), breaker.call():
+    with pytest.raises(KeyboardInterrupt), breaker.call(probe=True):
         raise KeyboardInterrupt
     assert breaker.trouble == "gone"
-    with breaker.call() as probe:
-        assert probe

@@ -1,0 +1,140 @@
+"""A client's socket, filled from files by the kernel.
+
+asyncio's own `sendfile` costs a dozen system calls around each one that counts; with
+256 clients at one growing file that was more than half of the work. Here it is one
+call, and when the socket is full a wait until it takes more. The wait uses a duplicate
+of the descriptor, because the loop lets nobody wait for one that a transport owns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import os
+import struct
+import termios
+
+from proxy.cache.local import OpenFile
+from proxy.errors import TransferBroken
+
+_GONE = {
+    errno.EPIPE,
+    errno.ECONNRESET,
+    errno.ENOTCONN,
+    errno.ETIMEDOUT,
+    errno.EBADF,
+    errno.ECONNABORTED,
+}
+
+
+class ClientGone(Exception):
+    """The client left, or took nothing for too long."""
+
+
+class Outlet:
+    """The plain socket of `transport`, whose write buffer is empty whenever `send` is
+    called, and of which nobody else makes use meanwhile. `close` it.
+    """
+
+    def __init__(self, transport: asyncio.Transport, *, stall_s: float) -> None:
+        """Raises `ClientGone` if it is closed already."""
+        socket = transport.get_extra_info("socket")
+        try:
+            self._fd = os.dup(socket.fileno())
+        except (OSError, AttributeError) as error:
+            raise ClientGone from error
+        self._transport = transport
+        self._stall_s = stall_s
+        self._loop = asyncio.get_running_loop()
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._sent = 0
+        self._seen = (0, 0)
+
+    def close(self) -> None:
+        """Let go of the socket. Idempotent."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    async def send(self, file: OpenFile, offset: int, count: int) -> None:
+        """Bytes `[offset, offset + count)` of a file.
+
+        Raises `ClientGone`, also when the client takes nothing for `stall_s` (noticed
+        within twice that);
+        `TransferBroken` when the file can't be read; `OSError` (`EINVAL`, `ENOSYS`)
+        when the kernel can't send from it.
+        """
+        start, end = offset, offset + count
+        waited = False
+        while offset < end:
+            if self._transport.is_closing():
+                raise ClientGone
+            try:
+                sent = os.sendfile(self._fd, file.fd, offset, end - offset)
+            except BlockingIOError:
+                sent = -1
+            except OSError as error:
+                _explain(error, begun=offset > start)
+                raise
+            if sent == 0:
+                raise TransferBroken("a stored blob is shorter than it was")
+            if sent > 0:
+                offset += sent
+                self._sent += sent
+            if offset < end:
+                waited = True
+                await self._writable()
+        if not waited:
+            await asyncio.sleep(0)  # Others have their turn, however fast this client is.
+
+    async def _writable(self) -> None:
+        self._waiter = waiter = self._loop.create_future()
+        if self._timer is None:
+            self._seen = self._state()
+            self._timer = self._loop.call_later(self._stall_s, self._look)
+        self._loop.add_writer(self._fd, self._wake)
+        try:
+            await waiter
+        finally:
+            self._loop.remove_writer(self._fd)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def _look(self) -> None:
+        """Whether the client has taken anything since the last look, `stall_s` ago.
+
+        What it has acknowledged counts: a full socket is only said to be writable when
+        a third of it is free, which at 10 KB/s takes minutes.
+        """
+        seen, self._seen = self._seen, self._state()
+        waiting = self._waiter is not None and not self._waiter.done()
+        if waiting and self._waiter is not None and seen == self._seen:
+            self._waiter.set_exception(ClientGone())
+            return
+        self._timer = self._loop.call_later(self._stall_s, self._look)
+
+    def _state(self) -> tuple[int, int]:
+        return self._sent, _unsent(self._fd)
+
+
+def _explain(error: OSError, *, begun: bool) -> None:
+    if error.errno in _GONE:
+        raise ClientGone from error
+    if begun or error.errno not in {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP}:
+        raise TransferBroken(f"reading a blob: {error.strerror}") from error
+
+
+def _unsent(fd: int) -> int:
+    """Bytes in the socket that the other side has not acknowledged."""
+    try:
+        (count,) = struct.unpack("i", fcntl.ioctl(fd, termios.TIOCOUTQ, b"\0" * 4))
+    except OSError:
+        return 0
+    return int(count)
