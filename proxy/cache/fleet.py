@@ -195,7 +195,9 @@ class FleetSupplies:
                 self._unreachable += 1
             case _:
                 self._silent += 1
-        self.alone = self._unreachable > _UNREACHABLE_MAX or self._silent > _SILENT_MAX
+        # Who claims nothing only looked whether it is there already.
+        patience = self._unreachable <= _UNREACHABLE_MAX and self._silent <= _SILENT_MAX
+        self.alone = not self._claims or not patience
 
     async def _look(self) -> Held | None:
         """Who has the claim. None: nobody, and that stays so."""
