@@ -92,7 +92,6 @@ class Settings(BaseModel):
     blob_connections_max: int = Field(
         4,
         ge=1,
-        le=64,
         description="Most upstream connections for one blob, where more are faster; 1: never more.",
     )
     connections_max: int = Field(
