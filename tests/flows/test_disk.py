@@ -86,11 +86,13 @@ async def test_a_use_is_noted_and_saves_a_blob(world: World, upstream: FakeRegis
 async def test_a_blob_that_is_being_read_is_not_evicted_and_its_reader_not_hurt(
     world: World, upstream: FakeRegistry
 ) -> None:
-    read, *others = add_layers(upstream, 6)
-    proxy = await world.start({"lab": upstream}, disk_bytes_max=7 * MIB)
-    await pull_layer(proxy, read)
+    others = add_layers(upstream, 5)
+    # More than fits into the buffers of a connection: then it would be read already.
+    read = add_layer(upstream, 24 * MIB, "read")
+    proxy = await world.start({"lab": upstream}, disk_bytes_max=31 * MIB)
+    await pull_layer(proxy, read, "read")
     await until_landed(proxy)
-    slow = await raw_get(proxy, path_of(read), receive_bytes=64 * 1024)
+    slow = await raw_get(proxy, path_of(read, "read"), receive_bytes=64 * 1024)
     with contextlib.closing(slow):
         received = await asyncio.get_running_loop().sock_recv(slow, 1000)
         status = file_of(world, read).stat()
@@ -101,7 +103,7 @@ async def test_a_blob_that_is_being_read_is_not_evicted_and_its_reader_not_hurt(
         assert file_of(world, read).exists()
         # Even gone from the folder, it is read to its end.
         file_of(world, read).unlink()
-        while len(received.partition(b"\r\n\r\n")[2]) < SIZE:
+        while len(received.partition(b"\r\n\r\n")[2]) < read.size:
             received += await asyncio.get_running_loop().sock_recv(slow, 1 << 20)
     assert received.partition(b"\r\n\r\n")[2] == read.body
 
