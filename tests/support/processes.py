@@ -17,6 +17,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import http.client
+import itertools
 import os
 import shutil
 import signal
@@ -37,11 +38,26 @@ class NotReadyError(AssertionError):
     """A server exited, or did not answer before its deadline."""
 
 
+_FIRST_PORT = 12_000
+_PORTS = 10_000
+# Other test runs on this machine begin elsewhere.
+_ports = itertools.count(os.getpid() * 37 % _PORTS)
+
+
 def free_port() -> int:
-    """A loopback TCP port nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A loopback TCP port nobody listens on at this moment.
+
+    Below those that the kernel gives to outgoing connections: one of these could take
+    it before the server that it is meant for. Each is given out once in a long while.
+    """
+    while True:
+        port = _FIRST_PORT + next(_ports) % _PORTS
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def wait_until(fact: Callable[[], bool], *, what: str, deadline_s: float = READY_S) -> None:
