@@ -6,6 +6,7 @@ import http.client
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from typing import Any
 
 HEALTH_TIMEOUT_S = 3.0
@@ -40,24 +41,58 @@ def get(url: str) -> dict[str, Any]:
     return _ask(url, None, ANSWER_TIMEOUT_S)
 
 
-def post(url: str) -> dict[str, Any]:
+def post(url: str, document: object = None) -> dict[str, Any]:
     """The JSON that `url` answers; takes as long as the work takes. Raises `Refused`."""
-    return _ask(url, b"", None)
+    return _ask(url, _body(document), None)
+
+
+def lines(url: str, document: object = None) -> Iterator[dict[str, Any]]:
+    """The JSON objects that `url` answers, each as soon as it comes.
+
+    The last one has `done`. Raises `Refused`, also for an answer that ends without it.
+    """
+    with _open(url, _body(document), None) as answer:
+        ended = False
+        try:
+            for line in answer:
+                one = dict(json.loads(line))
+                if "error" in one:
+                    raise Refused(str(one["error"]))
+                ended = bool(one.get("done"))
+                yield one
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise Refused(str(error) or type(error).__name__) from error
+        if not ended:
+            raise Refused("the answer was cut off")
+
+
+def _body(document: object) -> bytes:
+    return b"" if document is None else json.dumps(document).encode()
 
 
 def _ask(url: str, data: bytes | None, timeout_s: float | None) -> dict[str, Any]:
+    with _open(url, data, timeout_s) as answer:
+        try:
+            return dict(json.load(answer))
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise Refused(str(error) or type(error).__name__) from error
+
+
+def _open(url: str, data: bytes | None, timeout_s: float | None) -> http.client.HTTPResponse:
     if not url.startswith(_SCHEMES):
         raise Refused(_NO_URL)
     request = urllib.request.Request(url, data=data)  # noqa: S310 - checked above
+    if data:
+        request.add_header("Content-Type", "application/json")
     try:
-        with _opener().open(request, timeout=timeout_s) as answer:
-            return dict(json.load(answer))
+        answer: http.client.HTTPResponse = _opener().open(request, timeout=timeout_s)
     except urllib.error.HTTPError as error:
         with error:
             said = error.read().decode(errors="replace").strip()
         raise Refused(said or f"answered {error.code}") from error
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise Refused(str(error) or type(error).__name__) from error
+    return answer
 
 
 def _opener() -> urllib.request.OpenerDirector:

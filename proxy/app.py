@@ -27,8 +27,10 @@ from proxy.config import Settings
 from proxy.errors import StartupError
 from proxy.explain import Explainer
 from proxy.listeners import bound, documented, listen_admin, listen_to_peers
+from proxy.naming import Names
 from proxy.notify import Manager
 from proxy.ports import Clock
+from proxy.services import Parts, Services
 from proxy.status import Status
 from proxy.telemetry import Telemetry
 from proxy.telemetry.traces import open_traces
@@ -177,6 +179,20 @@ class Entrepot:
         upkeep = Upkeep(settings, backing, upstreams, observe)
         await stack.enter_async_context(upkeep)
         explainer = Explainer(settings, cache, backing, upstreams, clock=self.clock)
+        services = await stack.enter_async_context(
+            Services(
+                Parts(
+                    settings=settings,
+                    cache=cache,
+                    backing=backing,
+                    upstreams=upstreams,
+                    names=Names(settings),
+                    observe=observe,
+                    clock=self.clock,
+                    telemetry=self.telemetry,
+                )
+            )
+        )
         self.admin_address = await listen_admin(
             stack,
             settings.admin_listen,
@@ -187,6 +203,7 @@ class Entrepot:
                 scrub=lambda: documented(upkeep.scrub()),
                 evict=lambda dry_run: documented(upkeep.expire(dry_run=dry_run)),
                 explain=explainer.document,
+                more=services.pages(),
             ),
         )
         if backing.peer_socket is not None and settings.peer_secret is not None:

@@ -7,6 +7,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass
 
 from proxy.cache.blobs import BlobCache
+from proxy.cache.closure import Closure
 from proxy.cache.exposure import Expose, ExposureGuard
 from proxy.cache.facts import Facts
 from proxy.cache.fill import Filler
@@ -103,7 +104,7 @@ class Cache:
             observe=observe,
             size_max=limits.manifest_bytes_max,
         )
-        self._manifests = ManifestCache(
+        self.manifests = ManifestCache(
             store=store,
             facts=facts,
             size_hints=size_hints,
@@ -114,7 +115,7 @@ class Cache:
             health=health,
         )
         self.tags = TagCache(
-            manifests=self._manifests,
+            manifests=self.manifests,
             facts=facts,
             exposure=self._exposure,
             shared=shared,
@@ -136,10 +137,11 @@ class Cache:
             policies=policies,
             header_budget_s=limits.header_budget_s,
         )
+        self.closure = Closure(self.tags, self.manifests, self.listings)
 
     async def aclose(self) -> None:
         """End everything that is under way."""
         await self.flights.aclose(grace_s=0)
-        for part in (self.listings, self.tags, self._manifests, self.blobs, self._exposure):
+        for part in (self.listings, self.tags, self.manifests, self.blobs, self._exposure):
             await part.aclose()
         await self.facts.aclose()

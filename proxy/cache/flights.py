@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from proxy.cache import traffic
 from proxy.cache.demand import Demands
 from proxy.cache.lru import Lru
 from proxy.cache.spool import Spool
@@ -41,7 +42,8 @@ class Flight:
 
     `content` is set once the head of the blob has arrived: the spool, or the
     verified bytes themselves for a small blob. `size` in bytes with it.
-    `arriving` are those who wait for it, and may become followers.
+    `arriving` are those who wait for it, and may become followers. `traffic`: how
+    urgent it is; the most urgent of all who asked for it.
     """
 
     def __init__(self, key: BlobKey, first: Source, *, whole: bool = True) -> None:
@@ -63,6 +65,7 @@ class Flight:
         self.started_at = time.monotonic()
         self.fetched = 0
         self.disk_bound = False
+        self.traffic = traffic.Traffic()
         self._waiters: list[asyncio.Future[None]] = []
 
     @property
@@ -250,6 +253,7 @@ class Flights:
         flight = self._flights.get(key)
         if flight is not None:
             flight.add(source)
+            flight.traffic.raise_to(traffic.current())
             if window is None:
                 flight.want_whole()
             self._observe(FollowerJoined(digest=str(key.digest), upstream=source.upstream.name))
@@ -260,7 +264,8 @@ class Flights:
         flight.on_end = self._land
         self._flights[key] = flight
         self._observe(FlightStarted(digest=str(key.digest), upstream=source.upstream.name))
-        task = asyncio.create_task(self._run(flight))
+        flight.traffic, context = traffic.begun()
+        task = asyncio.create_task(self._run(flight), context=context)
         self._tasks.add(task)
         task.add_done_callback(lambda done: self._ended(flight, done))
         return flight, True

@@ -131,6 +131,18 @@ class Listings:
             return Referrers(known.descriptors, "stale", warning)
         return Referrers(found, "miss")
 
+    async def known_referrers(
+        self, upstream: Upstream, repository: Repository, digest: Digest
+    ) -> Sequence[dict[str, object]]:
+        """As last fetched, or by the fallback tag that is held; nobody is asked."""
+        known = await self._facts.referrers(upstream, repository, digest)
+        if known is not None:
+            return known.descriptors
+        held = await self._tags.held(upstream, repository, listings.fallback_tag(digest))
+        if held is None or held.descriptor.media_type != manifests.OCI_INDEX:
+            return ()
+        return listings.parse_referrers(manifests.OCI_INDEX, held.body) or ()
+
     async def catalog(
         self, upstreams: Sequence[Upstream], n: int | None, last: str | None, *, prefixed: bool
     ) -> Listed:

@@ -38,6 +38,7 @@ from proxy.cache.tag_questions import Decision, TagQuestions
 from proxy.cache.tag_stale import Reason, StaleTags
 from proxy.errors import AccessDenied, UnknownManifest, UpstreamLimited, UpstreamUnavailable
 from proxy.oci.digest import Digest
+from proxy.oci.manifests import Manifest
 from proxy.oci.names import Reference, Repository, Tag
 from proxy.ports import Clock, Coordination, Observe, Upstream
 
@@ -96,6 +97,17 @@ class TagCache:
                     return await self._by_digest(upstream, repository, reference)
                 case Tag():
                     return await self._by_tag(upstream, repository, reference, body=body)
+
+    async def held(
+        self, upstream: Upstream, repository: Repository, reference: Reference
+    ) -> Manifest | None:
+        """What is here for a reference, however old; nobody is asked."""
+        if isinstance(reference, Tag):
+            record = await self._facts.tag(upstream, repository, reference)
+            if record is None:
+                return None
+            reference = record.current.digest
+        return await self._manifests.held(upstream, repository, reference)
 
     def standing(
         self, upstream: Upstream, repository: Repository, reference: Reference, served: Served

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -83,14 +83,46 @@ def reach(admin_listen: str) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def post(config: Path | None, admin: str | None, target: str) -> dict[str, Any]:
-    """What the admin listener answers, or the end of the program with the reason."""
-    from proxy.admin_client import Refused  # noqa: PLC0415 - only these commands need it
-    from proxy.admin_client import post as post_to  # noqa: PLC0415
+def admin_url(config: Path | None, admin: str | None, target: str) -> str:
+    """`target` (a path, perhaps with a query) at the admin listener of the running proxy."""
+    return (admin or reach(load(config, {}).admin_listen)).rstrip("/") + target
 
-    url = (admin or reach(load(config, {}).admin_listen)).rstrip("/") + target
+
+def failed(reason: object) -> NoReturn:
+    """End the program: it was not done."""
+    typer.echo(f"entrepot: {reason}", err=True)
+    raise typer.Exit(1)
+
+
+def get(config: Path | None, admin: str | None, target: str) -> dict[str, Any]:
+    """What the admin listener answers soon, or the end of the program with the reason."""
+    from proxy import admin_client  # noqa: PLC0415 - only these commands need it
+
     try:
-        return post_to(url)
-    except Refused as refused:
-        typer.echo(f"{url}: {refused}", err=True)
-        raise typer.Exit(1) from refused
+        return admin_client.get(admin_url(config, admin, target))
+    except admin_client.Refused as refused:
+        failed(refused)
+
+
+def post(
+    config: Path | None, admin: str | None, target: str, document: object = None
+) -> dict[str, Any]:
+    """What the admin listener answers when it is done, or the end of the program."""
+    from proxy import admin_client  # noqa: PLC0415 - only these commands need it
+
+    try:
+        return admin_client.post(admin_url(config, admin, target), document)
+    except admin_client.Refused as refused:
+        failed(refused)
+
+
+def lines(
+    config: Path | None, admin: str | None, target: str, document: object = None
+) -> Iterator[dict[str, Any]]:
+    """What the admin listener answers line by line, or the end of the program."""
+    from proxy import admin_client  # noqa: PLC0415 - only these commands need it
+
+    try:
+        yield from admin_client.lines(admin_url(config, admin, target), document)
+    except admin_client.Refused as refused:
+        failed(refused)

@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import typer
 
-from proxy.cli.application import AdminOption, ConfigOption, JsonOption, app, load, reach
+from proxy.cli.application import AdminOption, ConfigOption, JsonOption, app, get
 
 _READ = {
     "registry": "by the registry's name {name}",
@@ -34,15 +34,8 @@ def explain(
 
     Nothing is fetched for it.
     """
-    from proxy.admin_client import Refused, get  # noqa: PLC0415 - only these commands need it
-
     query = {"image": image, **({"platform": platform} if platform else {})}
-    url = (admin or reach(load(config, {}).admin_listen)).rstrip("/") + "/explain?"
-    try:
-        told = get(url + urlencode(query))
-    except Refused as refused:
-        typer.echo(f"entrepot: {refused}", err=True)
-        raise typer.Exit(1) from refused
+    told = get(config, admin, f"/explain?{urlencode(query)}")
     if as_json:
         typer.echo(json.dumps(told, indent=2))
         return

@@ -16,12 +16,12 @@ from proxy.cache.freshness import Fresh, before
 from proxy.cache.vouching import group_of
 from proxy.config import Settings
 from proxy.errors import BadUpstreamAnswer
-from proxy.explain.names import for_platform, own_platform, understood
 from proxy.explain.pieces import Look, Pieces
+from proxy.naming import Names, for_platform, own_platform
 from proxy.oci.digest import Digest
 from proxy.oci.manifests import INDEX_TYPES, Descriptor, Manifest, children, json_object
 from proxy.ports import Clock, Upstream
-from proxy.upstreams import expose, policies, routes
+from proxy.upstreams import expose, policies
 
 
 class Explainer:
@@ -41,12 +41,7 @@ class Explainer:
         self._pieces = Pieces(cache, backing, manifest_bytes_max=settings.manifest_bytes_max)
         self._upstreams = upstreams
         self._clock = clock
-        self._routes = routes(settings)
-        self._names = frozenset(
-            called.lower()
-            for name, one in settings.upstreams.items()
-            for called in (name, *one.aliases)
-        )
+        self._names = Names(settings)
         self._policies = policies(settings)
         self._expose = expose(settings)
         # One of its own: what it remembers of refusals is of no use here.
@@ -56,7 +51,7 @@ class Explainer:
 
     async def document(self, image: str, platform: str | None = None) -> dict[str, Any]:
         """All of it. Raises `InvalidRequest`, `UnknownUpstream`."""
-        route, read = understood(self._routes, self._names, image)
+        route, read = self._names.understood(image)
         upstream = self._upstreams[route.upstream]
         look = Look(upstream, route, platform or own_platform())
         shown = await self._exposure.known(upstream, route.repository)

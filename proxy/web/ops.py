@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 
 from aiohttp import web
 
@@ -22,11 +22,13 @@ def admin_app(
     scrub: Callable[[], Awaitable[dict[str, object]]],
     evict: Callable[[bool], Awaitable[dict[str, object]]],
     explain: _Explain,
+    more: Iterable[web.RouteDef] = (),
 ) -> web.Application:
     """`/livez`, `/readyz`, `/metrics`, `/status`, `/explain?image=…&platform=…`;
     POST `/scrub`, `/evict?dry_run=1`.
 
-    `ready` tells what is missing, None when nothing is.
+    `ready` tells what is missing, None when nothing is. `more`: the pages of what is
+    offered beside pulls.
     """
 
     async def livez(_request: web.Request) -> web.Response:
@@ -66,6 +68,7 @@ def admin_app(
             web.get("/explain", _explain_page(explain)),
             web.post("/scrub", scrub_page),
             web.post("/evict", evict_page),
+            *more,
         ]
     )
     return app

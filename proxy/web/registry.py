@@ -15,6 +15,7 @@ import structlog
 from aiohttp import web
 
 from proxy import tracing
+from proxy.cache import traffic
 from proxy.cache.blobs import BlobCache
 from proxy.cache.bringing import SpanWanted
 from proxy.cache.budget import answer_within
@@ -87,6 +88,7 @@ class RegistryHandler:
         """Answer one request."""
         if self._traced is not None:
             self._traced(request.headers.get(tracing.HEADER))
+        traffic.waiting(request.remote or "")
         exchange = Exchange(request, stall_s=self._send_stall_s)
         try:
             return await self._answer(exchange)
