@@ -121,7 +121,7 @@ class Outlet:
         self._timer = self._loop.call_later(self._stall_s, self._look)
 
     def _state(self) -> tuple[int, int]:
-        return self._sent, _unsent(self._fd)
+        return self._sent, unsent(self._fd)
 
 
 def _explain(error: OSError, *, begun: bool) -> None:
@@ -131,7 +131,7 @@ def _explain(error: OSError, *, begun: bool) -> None:
         raise TransferBroken(f"reading a blob: {error.strerror}") from error
 
 
-def _unsent(fd: int) -> int:
+def unsent(fd: int) -> int:
     """Bytes in the socket that the other side has not acknowledged."""
     try:
         (count,) = struct.unpack("i", fcntl.ioctl(fd, termios.TIOCOUTQ, b"\0" * 4))

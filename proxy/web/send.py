@@ -1,9 +1,9 @@
 """Putting content on the wire.
 
 Plain HTTP: the kernel's `sendfile` at explicit offsets, in windows that grow
-while the client keeps up (8 MiB cost 0.11 CPU-s/GB, 256 KiB 0.3). TLS: `pread`
-in 256 KiB pieces and never `loop.sendfile`, whose fallback moves the shared
-file position under the other readers.
+while the client keeps up (8 MiB cost 0.11 CPU-s/GB, 256 KiB 0.3). TLS: pieces at
+explicit offsets and never `loop.sendfile`, whose fallback moves the shared file
+position under the other readers.
 
 A body that can't be finished is *cut*: the connection is aborted. Returning
 normally would leave it open with the next response landing inside this body;
@@ -26,11 +26,13 @@ from proxy.oci.ranges import ByteRange
 from proxy.ports import Chunk
 from proxy.web import residency
 from proxy.web.outlet import ClientGone, Outlet
+from proxy.web.secure_outlet import SecureOutlet
 
 _WINDOW_MIN = 256 * 1024
 _WINDOW_MAX = 16 * 1024 * 1024
 _WINDOW_FAST_S = 1.0
-_TLS_PIECE = 256 * 1024
+_SECURE_WINDOW = 4 * 1024 * 1024
+_PIECE = 256 * 1024
 
 
 class Sender:
@@ -44,6 +46,7 @@ class Sender:
         self._stall_s = stall_s
         self._window = _WINDOW_MIN
         self._outlet: Outlet | None = None
+        self._secure: SecureOutlet | None = None
         self.sent = 0
 
     def cut(self) -> None:
@@ -98,8 +101,10 @@ class Sender:
         transport = self._request.transport
         if transport is None or transport.is_closing():
             raise ClientGone
+        if self._tls(transport):
+            return await self._encrypt(transport, file, offset, count)
         # While the head (or a part's) still waits in the transport, nothing may pass it.
-        if self._tls(transport) or transport.get_write_buffer_size() > 0:
+        if transport.get_write_buffer_size() > 0:
             return await self._read_and_write(file, offset, count)
         if self._outlet is None:
             self._outlet = Outlet(transport, stall_s=self._stall_s)
@@ -120,8 +125,17 @@ class Sender:
     def _tls(self, transport: Transport) -> bool:
         return transport.get_extra_info("sslcontext") is not None
 
+    async def _encrypt(self, transport: Transport, file: OpenFile, offset: int, count: int) -> int:
+        if self._secure is None:
+            drain = self._request.writer.drain
+            self._secure = SecureOutlet(transport, drain, stall_s=self._stall_s)
+        count = min(count, _SECURE_WINDOW)
+        await self._secure.send(file, offset, count)
+        self.sent += count
+        return count
+
     async def _read_and_write(self, file: OpenFile, offset: int, count: int) -> int:
-        data = os.pread(file.fd, min(count, _TLS_PIECE), offset)
+        data = os.pread(file.fd, min(count, _PIECE), offset)
         if not data:
             raise TransferBroken("a stored blob is shorter than it was")
         await self.write(data)
