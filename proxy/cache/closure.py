@@ -59,7 +59,7 @@ class Platforms:
     @classmethod
     def of(cls, platforms: Iterable[str]) -> Platforms:
         """Those of `os/architecture[/variant]`; without a variant: of any."""
-        return cls(frozenset(platforms))
+        return cls(frozenset(map(_plain, platforms)))
 
     def chosen(self, index: bytes) -> dict[Digest, str]:
         """The wanted manifests of an index, and the platform of each.
@@ -287,4 +287,12 @@ def _spelled(platform: object) -> str:
     if not isinstance(platform, dict):
         return ""
     parts = [platform.get("os"), platform.get("architecture"), platform.get("variant")]
-    return "/".join(part for part in parts if isinstance(part, str) and part)
+    return _plain("/".join(part for part in parts if isinstance(part, str) and part))
+
+
+def _plain(platform: str) -> str:
+    """Without the variant that an architecture has anyway (containerd, platforms.Normalize)."""
+    for usual in ("arm64/v8", "amd64/v1"):
+        if platform.endswith(f"/{usual}"):
+            return platform.rpartition("/")[0]
+    return platform
