@@ -6,7 +6,9 @@ The time is that of a start whose files are in the page cache.
 
 from __future__ import annotations
 
+import tempfile
 import time
+from pathlib import Path
 
 from tests.bench.cluster.fleet import ACCESS_KEY, BUCKET, SECRET_KEY, Redis, Weed
 from tests.bench.measured import Measured
@@ -27,8 +29,7 @@ def turn(stage: Stage, system: System, result: Measured) -> None:
     _once(stage, system, result, "idle")
     if system is not ENTREPOT:
         return
-    folder = stage.folder / "services"
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(prefix="services-", dir=stage.folder))
     try:
         redis = Redis(folder / "redis")
         with redis.tree:

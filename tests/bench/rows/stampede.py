@@ -54,6 +54,7 @@ class Shape:
 SHAPES = (
     Shape(16, 1, 1_000_000_000, "16 clients, one blob of 1 GB"),
     Shape(16, 4, 250_000_000, "16 clients, four of 250 MB"),
+    Shape(32, 1, 200_000_000, "32 clients, one of 200 MB"),
     Shape(64, 1, 200_000_000, "64 clients, one of 200 MB"),
     Shape(256, 1, 200_000_000, "256 clients, one of 200 MB"),
     Shape(1024, 1, 16_000_000, "1,024 clients, one of 16 MB"),
