@@ -17,39 +17,29 @@ from contextlib import AsyncExitStack
 from typing import Self
 
 import structlog
-from aiohttp import web
 
 from proxy import __version__, logs
-from proxy.backing import Backing, open_backing
+from proxy.backing import open_backing
 from proxy.cache.assembly import Cache, Limits
 from proxy.cache.standing import Lives, ending_with_failures
 from proxy.config import Settings
-from proxy.errors import StartupError
 from proxy.explain import Explainer
-from proxy.listeners import bound, documented, listen_admin, listen_to_peers
+from proxy.listeners import documented, listen_admin, listen_to_peers
 from proxy.naming import Names
 from proxy.notify import Manager
 from proxy.ports import Clock
+from proxy.pulling import Pulls, Shown
 from proxy.services import Parts, Services
 from proxy.status import Status
 from proxy.telemetry import Telemetry
 from proxy.telemetry.traces import open_traces
 from proxy.upkeep import Upkeep
-from proxy.upstreams import expose, open_upstreams, policies, routes
-from proxy.web.access import access_log, repeated_log
-from proxy.web.fastlane import FastLane
+from proxy.upstreams import expose, open_link, open_upstreams, policies, report_on
 from proxy.web.ops import admin_app
-from proxy.web.redirect import Redirector
-from proxy.web.registry import RegistryHandler
-from proxy.web.repeats import Repeats
-from proxy.web.server import PullServer, listen
-from proxy.web.tls import Certificates
 
 # Writers of spools; more would only queue in the disk.
 _DISK_THREADS = 8
 _FILES_WANTED = 65_536
-# Of the memory for small objects, so much again may hold answers made of them.
-_LANE_SHARE = 4
 
 log = structlog.get_logger("entrepot")
 
@@ -80,8 +70,8 @@ async def _serve(settings: Settings, manager: Manager) -> int:
 class Entrepot:
     """A running proxy. `async with` starts and ends it.
 
-    `address` and `admin_address` are `host:port` as really bound. Entering
-    raises `StartupError`.
+    `address`, `further_addresses` (`listeners`, in their order) and `admin_address` are
+    `host:port` as really bound. Entering raises `StartupError`.
     """
 
     def __init__(self, settings: Settings, *, clock: Clock = time.time) -> None:
@@ -90,10 +80,11 @@ class Entrepot:
         self.clock = clock
         self.telemetry = Telemetry()
         self.address = ""
+        self.further_addresses: list[str] = []
         self.admin_address = ""
         self.status: Status | None = None
         self._stack = AsyncExitStack()
-        self._pull_site: web.TCPSite | None = None
+        self._pulls: Pulls | None = None
         self._draining = False
 
     async def __aenter__(self) -> Self:
@@ -111,8 +102,8 @@ class Entrepot:
         self._draining = True
         log.info("draining", delay_s=self.settings.drain_delay_s, limit_s=self.settings.drain_s)
         await asyncio.sleep(self.settings.drain_delay_s)
-        if self._pull_site is not None:
-            await self._pull_site.stop()
+        if self._pulls is not None:
+            await self._pulls.stop_accepting()
         if self.status is not None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.settings.drain_s):
@@ -126,12 +117,15 @@ class Entrepot:
         self.telemetry.expect(settings.upstreams)
         health = Lives()
         backing = await stack.enter_async_context(open_backing(settings, observe))
+        link = open_link(settings, self.clock)
+        stack.callback(link.aclose)
         upstreams = await stack.enter_async_context(
             open_upstreams(
                 settings,
                 ending_with_failures(health, observe),
                 backing.shared,
                 together=backing.coordination if backing.fleet.together else None,
+                link=link,
             )
         )
         disk = stack.enter_context(ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="disk"))
@@ -150,35 +144,9 @@ class Entrepot:
             health=health,
         )
         stack.push_async_callback(cache.aclose)
-        self.status = status = Status(cache, backing, upstreams)
+        report = report_on(link, settings, self.telemetry)
+        self.status = status = Status(cache, backing, upstreams, report)
         self.telemetry.gauges(status.gauges())
-        lane = FastLane(
-            settings.memory_bytes_max // _LANE_SHARE,
-            observe=observe,
-            clock=self.clock,
-            log=repeated_log(enabled=settings.access_log),
-        )
-        self.telemetry.late(lane.flush)
-        stack.callback(lane.flush)
-        handler = RegistryHandler(
-            routes=routes(settings),
-            upstreams=upstreams,
-            tags=cache.tags,
-            blobs=cache.blobs,
-            listings=cache.listings,
-            observe=observe,
-            access=access_log(enabled=settings.access_log),
-            header_budget_s=settings.header_budget_s,
-            send_stall_s=settings.send_stall_s,
-            relay_429=frozenset(n for n, one in settings.upstreams.items() if one.relay_429),
-            dockerd_blob_404=settings.dockerd_blob_404,
-            redirector=_redirector(settings, backing, cache),
-            traced=traces.begin,
-            repeats=Repeats(lane, tags=cache.tags, blobs=cache.blobs),
-        )
-        upkeep = Upkeep(settings, backing, upstreams, observe)
-        await stack.enter_async_context(upkeep)
-        explainer = Explainer(settings, cache, backing, upstreams, clock=self.clock)
         services = await stack.enter_async_context(
             Services(
                 Parts(
@@ -193,6 +161,22 @@ class Entrepot:
                 )
             )
         )
+        self._pulls = pulls = Pulls(
+            Shown(
+                settings=settings,
+                cache=cache,
+                backing=backing,
+                upstreams=upstreams,
+                observe=observe,
+                clock=self.clock,
+                telemetry=self.telemetry,
+                account=services.account,
+                traced=traces.begin,
+            )
+        )
+        upkeep = Upkeep(settings, backing, upstreams, observe, pins=cache.pins)
+        await stack.enter_async_context(upkeep)
+        explainer = Explainer(settings, cache, backing, upstreams, clock=self.clock)
         self.admin_address = await listen_admin(
             stack,
             settings.admin_listen,
@@ -211,41 +195,14 @@ class Entrepot:
             await listen_to_peers(
                 stack, settings, backing, cache, secret=secret, observe=self.telemetry.observe
             )
-        await self._listen(stack, status, handler, lane)
-
-    async def _listen(
-        self, stack: AsyncExitStack, status: Status, handler: RegistryHandler, lane: FastLane
-    ) -> None:
-        settings = self.settings
-        certificates = _certificates(settings)
-        if certificates is not None:
-            await asyncio.to_thread(certificates.load)
-            following = asyncio.create_task(certificates.follow())
-            stack.callback(following.cancel)
-        server = PullServer(
-            handler,
-            connections_max=settings.connections_max,
-            header_bytes_max=settings.header_bytes_max,
-            lane=lane,
-        )
-        status.server = server
-        # What runs has had drain_s already. Not 0: to aiohttp that means "no limit".
-        runner = web.ServerRunner(server, shutdown_timeout=0.1)
-        await runner.setup()
-        stack.push_async_callback(runner.cleanup)
-        tls = None if certificates is None else certificates.context
-        try:
-            self._pull_site = await listen(
-                runner, settings.listen, tls=tls, reuse_port=settings.reuse_port
-            )
-        except OSError as error:
-            raise StartupError(f"can't listen at {settings.listen}: {error.strerror}") from error
-        self.address = bound(runner)
+        status.servers = pulls.servers
+        await pulls.open(stack)
+        self.address, *self.further_addresses = pulls.addresses
 
     def _missing(self) -> str | None:
         if self._draining:
             return "draining"
-        return None if self._pull_site is not None else "starting"
+        return None if self._pulls is not None and self._pulls.accepting else "starting"
 
 
 def _limits(settings: Settings) -> Limits:
@@ -260,19 +217,6 @@ def _limits(settings: Settings) -> Limits:
         negative_s=settings.negative_s,
         expose_recheck_s=settings.expose_recheck_s,
     )
-
-
-def _redirector(settings: Settings, backing: Backing, cache: Cache) -> Redirector | None:
-    s3 = settings.storage.s3
-    if s3 is None or backing.presigned is None:
-        return None
-    return Redirector(cache.blobs, backing.presigned, bytes_min=s3.redirect_bytes_min)
-
-
-def _certificates(settings: Settings) -> Certificates | None:
-    if settings.tls_cert_file is None or settings.tls_key_file is None:
-        return None
-    return Certificates(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
 
 
 def _raise_file_limit() -> None:
@@ -293,8 +237,17 @@ def _greeting(entrepot: Entrepot) -> str:
         f"entrepot {__version__} (Python {sys.version.split()[0]}) serves pulls at "
         f"{scheme}://{address}, health and metrics at http://{entrepot.admin_address}, "
         f"keeps content in {settings.data_dir}\n"
+        f"{_further(entrepot)}"
         "Try:\n"
         f"  curl {scheme}://{host}/v2/\n"
         f"  podman pull{insecure} {host}/docker.io/library/alpine\n"
         f"  curl http://{entrepot.admin_address}/metrics"
+    )
+
+
+def _further(entrepot: Entrepot) -> str:
+    asked = zip(entrepot.further_addresses, entrepot.settings.listeners, strict=True)
+    return "".join(
+        f"also at {address}" + (f", tags as of {one.as_of}\n" if one.as_of else "\n")
+        for address, one in asked
     )

@@ -102,6 +102,22 @@ class UpstreamLimited(UpstreamUnavailable):
         self.retry_after_s = retry_after_s
 
 
+class QuotaKept(UpstreamLimited):
+    """Too few of the upstream's pulls are left to spend one on this; it was not asked."""
+
+
+class UpstreamOffline(UpstreamUnavailable):
+    """It is not here, and its upstream is not to be dialled (`offline`, a rehearsal).
+
+    `final`: the message says all there is to say; else it is only what is missing, and
+    whoever answers a client says how to bring it in.
+    """
+
+    def __init__(self, message: str, *, final: bool = False) -> None:
+        super().__init__(message)
+        self.final = final
+
+
 class BadUpstreamAnswer(UpstreamUnavailable):
     """The upstream answered, but with something it may not send (HTML, lies)."""
 
@@ -136,3 +152,7 @@ class Overloaded(EntrepotError):
 
 class StartupError(EntrepotError):
     """The process can't start: a port is taken, `data_dir` is locked or unwritable."""
+
+
+class BadBundle(EntrepotError):
+    """A bundle or archive that can't be believed, or that this side can't take."""

@@ -4,6 +4,7 @@ metrics and log lines. Nobody in `cache` or `upstream` knows Prometheus.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,6 +50,9 @@ class BytesFetched:
     upstream: str
     kind: Kind
     count: int
+    repository: str = ""
+    reference: str = ""
+    """Of what: a tag or a digest. Empty for lists."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +65,25 @@ class TokenFetched:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuotaRead:
-    """An upstream told its quota."""
+    """An upstream told its quota; of several logins the sums."""
 
     upstream: str
     limit: int | None
     remaining: int | None
+    reserve: int = 0
+    """Pulls that are kept for what nobody has here."""
+    runs_out_s: float = math.inf
+    """Until none is left at the pace of the last hour; infinite if they last."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotaSpent:
+    """A GET that an upstream with a quota counts: what became of it."""
+
+    upstream: str
+    urgency: Literal["waiting", "refresh", "warm"]
+    outcome: Literal["counted", "limited", "kept"]
+    """limited: answered 429. kept: not asked, for the sake of the budget."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +93,41 @@ class BreakerMoved:
     upstream: str
     state: Literal["ok", "failing", "limited"]
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkUsed:
+    """Bytes that came over the link, and how long their transfers were held back, since
+    this was last stated.
+    """
+
+    upstream: str
+    urgency: Literal["waiting", "refresh", "warm"]
+    count: int
+    paused_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CableMoved:
+    """An upstream may no longer be dialled (`cut`), or may be again."""
+
+    upstream: str
+    cut: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotHeld:
+    """A client asked for what is not here, of an upstream that is not to be dialled.
+
+    `image` as it is written in full, `platform` where it is known whose the missing
+    part is, `client`: its address.
+    """
+
+    upstream: str
+    kind: Kind
+    image: str
+    platform: str | None
+    client: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,6 +207,16 @@ class BlobUploaded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PullsServed:
+    """Images were begun to be pulled: each a GET of a manifest that is no part of an index."""
+
+    upstream: str
+    count: int
+    saved: bool
+    """No GET of it went to the upstream for them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServedStale:
     """A tag was answered from its record because the upstream could not be asked."""
 
@@ -223,13 +286,31 @@ class LeaseMoved:
     """taken: over from an owner that was gone; busy: somebody else has it."""
 
 
+WarmTrigger = Literal["asked", "schedule", "learned"]
+"""A person; the configured times; what people pull."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmedUp:
+    """A warm-up came to its end: how many images are all here, and how many are not."""
+
+    trigger: WarmTrigger
+    complete: int
+    incomplete: int
+    fetched_bytes: int
+
+
 Event = (
     RequestServed
     | UpstreamAnswered
     | BytesFetched
     | TokenFetched
     | QuotaRead
+    | QuotaSpent
     | BreakerMoved
+    | LinkUsed
+    | CableMoved
+    | NotHeld
     | FlightStarted
     | FlightResumed
     | FlightEnded
@@ -239,6 +320,7 @@ Event = (
     | BytesRead
     | ScrubFound
     | BlobUploaded
+    | PullsServed
     | ServedStale
     | TagMoved
     | StorageFailed
@@ -246,4 +328,5 @@ Event = (
     | CoordinationMoved
     | CoordinationAsked
     | LeaseMoved
+    | WarmedUp
 )

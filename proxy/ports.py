@@ -85,10 +85,14 @@ class Quota:
 class UpstreamHealth:
     """What is known of an upstream without asking it."""
 
-    state: Literal["unused", "ok", "failing", "limited"]
+    state: Literal["unused", "ok", "failing", "limited", "offline"]
     reason: str
     retry_in_s: float
     quota: Quota | None
+    saving: bool = False
+    """Few pulls are left: a manifest is fetched only if nothing here will do instead."""
+    asking_costs: bool = False
+    """Even asking what a tag names takes a GET there."""
 
 
 class Upstream(Protocol):
@@ -106,6 +110,10 @@ class Upstream(Protocol):
     @property
     def credentialed(self) -> bool:
         """Whether requests carry credentials of ours (then it is its own group)."""
+
+    @property
+    def offline(self) -> bool:
+        """Whether it is not to be dialled; then all that asks it raises `UpstreamOffline`."""
 
     async def resolve(
         self, repository: Repository, reference: Reference

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from aiohttp import web
 
@@ -12,8 +12,8 @@ from proxy import __version__
 from proxy.backing import Backing
 from proxy.cache.assembly import Cache
 from proxy.cache.flights import Flight
-from proxy.cache.spool import Spool
 from proxy.ports import Upstream
+from proxy.upstream.link.report import LinkReport
 
 _IDLE_LOOK_S = 0.05
 
@@ -21,12 +21,19 @@ _IDLE_LOOK_S = 0.05
 class Status:
     """Reads; changes nothing."""
 
-    def __init__(self, cache: Cache, backing: Backing, upstreams: Mapping[str, Upstream]) -> None:
+    def __init__(
+        self,
+        cache: Cache,
+        backing: Backing,
+        upstreams: Mapping[str, Upstream],
+        link: LinkReport,
+    ) -> None:
+        self._link = link
         self._cache = cache
         self._backing = backing
         self._upstreams = upstreams
         self._started_at = time.monotonic()
-        self.server: web.Server | None = None
+        self.servers: Sequence[web.Server] = ()
 
     def gauges(self) -> dict[str, tuple[str, Callable[[], float]]]:
         """Name -> (help, function), for the metrics."""
@@ -67,6 +74,7 @@ class Status:
                 "counted": room.counted,
             },
             "memory": {"bytes": self._cache.memory.weight, "objects": len(self._cache.memory)},
+            "link": self._link.document(),
             "flights": [_flight(flight) for flight in self._cache.flights.all()],
             "upstreams": {name: _upstream(one) for name, one in self._upstreams.items()},
         }
@@ -74,8 +82,8 @@ class Status:
     async def wait_idle(self) -> None:
         """Until no client is being served."""
         while self._connection_count() > 0:
-            if self.server is not None:
-                self.server.pre_shutdown()
+            for server in self.servers:
+                server.pre_shutdown()
             await asyncio.sleep(_IDLE_LOOK_S)
 
     def _flight_count(self) -> float:
@@ -85,18 +93,18 @@ class Status:
         return sum(flight.followers for flight in self._cache.flights.all())
 
     def _connection_count(self) -> int:
-        return 0 if self.server is None else len(self.server.connections)
+        return sum(len(server.connections) for server in self.servers)
 
 
 def _flight(flight: Flight) -> dict[str, object]:
-    written = flight.content.written if isinstance(flight.content, Spool) else flight.fetched
     return {
         "digest": str(flight.key.digest),
         "group": flight.key.group,
         "sources": [f"{one.upstream.name}/{one.repository}" for one in flight.sources],
         "size": flight.size,
-        "written": written,
+        "written": flight.written,
         "followers": flight.followers,
+        "urgency": flight.traffic.urgency.name.lower(),
         "age_s": round(time.monotonic() - flight.started_at, 1),
     }
 

@@ -17,6 +17,7 @@ import structlog
 
 from proxy.backing import Backing
 from proxy.cache.expiry import Expiry, Round
+from proxy.cache.pins import Pins
 from proxy.cache.scrub import Scrub, Scrubbed
 from proxy.config import Settings
 from proxy.errors import EntrepotError, StorageUnavailable
@@ -55,7 +56,10 @@ class Upkeep:
         backing: Backing,
         upstreams: dict[str, Upstream],
         observe: Observe,
+        *,
+        pins: Pins | None = None,
     ) -> None:
+        """`pins`: what stays in the durable store whatever its age."""
         self._settings = settings
         groups = [PUBLIC, *(name for name, one in upstreams.items() if one.credentialed)]
         self._scrub = Scrub(
@@ -77,6 +81,7 @@ class Upkeep:
                 coordination=backing.coordination,
                 observe=observe,
                 clock=time.time,
+                pins=pins,
             )
         self._bounded = s3 is not None and (s3.bytes_max is not None or s3.expire_s is not None)
         self._turns = Turns(backing.coordination)

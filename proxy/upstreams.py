@@ -10,12 +10,21 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from proxy.cache.exposure import Expose
 from proxy.cache.freshness import Policy
 from proxy.cache.shared import Shared
+from proxy.cache.tag_rules import Rule
 from proxy.config import Settings, UpstreamSettings
+from proxy.config.link import UpstreamLinkSettings
+from proxy.config.moments import seconds
+from proxy.config.quota import Reserve
 from proxy.errors import StartupError, UpstreamUnavailable
 from proxy.oci.routes import RouteTable, UpstreamNames
-from proxy.ports import Coordination, Observe, Upstream
+from proxy.ports import Clock, Coordination, Observe, Upstream
+from proxy.telemetry import Telemetry
 from proxy.upstream.docker_config import DockerConfig
-from proxy.upstream.identity import credential_source
+from proxy.upstream.identity import credential_sources
+from proxy.upstream.link.pacer import Limits, Link
+from proxy.upstream.link.report import LinkReport
+from proxy.upstream.link.timetable import Timetable
+from proxy.upstream.offline import Severable
 from proxy.upstream.registry import RegistryUpstream
 from proxy.upstream.session import UpstreamConfig
 from proxy.upstream.shared_health import SharedHealth
@@ -28,10 +37,12 @@ async def open_upstreams(
     shared: Shared,
     *,
     together: Coordination | None = None,
+    link: Link | None = None,
 ) -> AsyncIterator[dict[str, Upstream]]:
     """Clients of all configured upstreams, by name; none of them dials yet.
 
-    `together`: where replicas tell each other how their upstreams are.
+    `together`: where replicas tell each other how their upstreams are. `link`: what
+    `open_link` made of the settings; None: without caps.
     Raises `StartupError`.
     """
     docker_config = None
@@ -40,12 +51,17 @@ async def open_upstreams(
             docker_config = DockerConfig(settings.docker_config_file)
         except UpstreamUnavailable as error:
             raise StartupError(str(error)) from error
+    link = link or Link()
     upstreams: dict[str, RegistryUpstream] = {}
     for name, one in settings.upstreams.items():
+        sources = credential_sources(one, docker_config)
         config = UpstreamConfig(
             name=name,
             url=one.url,
-            credentials=credential_source(one, docker_config),
+            credentials=sources[0] if sources else None,
+            further_credentials=sources[1:],
+            quota_reserve=Reserve.parse(one.quota_reserve),
+            quota_warm_reserve=Reserve.parse(one.quota_warm_reserve),
             ca_file=None if one.ca_file is None else str(one.ca_file),
             insecure=one.insecure,
             proxy_url=None if one.proxy is None else one.proxy.get_secret_value(),
@@ -55,6 +71,7 @@ async def open_upstreams(
             stall_s=one.stall_s,
             connections_max=one.connections_max,
             manifest_bytes_max=settings.manifest_bytes_max,
+            link=link.of(name),
         )
         upstreams[name] = RegistryUpstream(config, observe=observe, shared=shared)
     async with AsyncExitStack() as stack:
@@ -63,7 +80,38 @@ async def open_upstreams(
         if together is not None:
             health = SharedHealth(list(upstreams.values()), together)
             await stack.enter_async_context(health)
-        yield dict(upstreams)
+        yield {
+            name: Severable(client, observe=observe, offline=is_offline(settings, name))
+            for name, client in upstreams.items()
+        }
+
+
+def open_link(settings: Settings, clock: Clock) -> Link:
+    """The link that all upstreams share, with the caps of the settings."""
+    zone = settings.link.time_zone
+    return Link(
+        _limits(settings.link, zone),
+        {name: _limits(one.link, zone) for name, one in settings.upstreams.items()},
+        clock=clock,
+    )
+
+
+def report_on(link: Link, settings: Settings, telemetry: Telemetry) -> LinkReport:
+    """For the status page; the metrics read it from now on."""
+    report = LinkReport(link)
+    telemetry.link.read(settings.upstreams, report.rate, report.waiting)
+    telemetry.late(lambda: report.tell(telemetry.observe))
+    return report
+
+
+def _limits(said: UpstreamLinkSettings, zone: str | None) -> Limits:
+    return Limits(Timetable.of(said, zone), said.fetches_max)
+
+
+def is_offline(settings: Settings, name: str) -> bool:
+    """Whether the settings forbid to dial an upstream."""
+    one = settings.upstreams[name]
+    return settings.offline if one.offline is None else one.offline
 
 
 def routes(settings: Settings) -> RouteTable:
@@ -77,7 +125,7 @@ def routes(settings: Settings) -> RouteTable:
 
 def policies(settings: Settings) -> dict[str, Policy]:
     """How long tags count as fresh, by upstream."""
-    return {name: _policy(settings, one) for name, one in settings.upstreams.items()}
+    return {name: _policy(settings, name, one) for name, one in settings.upstreams.items()}
 
 
 def expose(settings: Settings) -> dict[str, Expose]:
@@ -88,7 +136,18 @@ def expose(settings: Settings) -> dict[str, Expose]:
     }
 
 
-def _policy(settings: Settings, one: UpstreamSettings) -> Policy:
+def _policy(settings: Settings, name: str, one: UpstreamSettings) -> Policy:
     fresh_s = settings.tag_fresh_s if one.tag_fresh_s is None else one.tag_fresh_s
     stale_s = settings.tag_stale_max_s if one.tag_stale_max_s is None else one.tag_stale_max_s
-    return Policy(fresh_s=fresh_s, stale_max_s=stale_s)
+    return Policy(
+        fresh_s=fresh_s,
+        stale_max_s=stale_s,
+        upstream=name,
+        rules=tuple(
+            Rule(
+                match=rule.match, fresh_s=rule.fresh_s, immutable=rule.immutable, cached=rule.cache
+            )
+            for rule in (*one.tag_rules, *settings.tag_rules)
+        ),
+        as_of=None if one.as_of is None else seconds(one.as_of),
+    )

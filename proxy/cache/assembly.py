@@ -13,16 +13,19 @@ from proxy.cache.facts import Facts
 from proxy.cache.fill import Filler
 from proxy.cache.fleet import Fleet
 from proxy.cache.flights import Flights
+from proxy.cache.forgetting import Forgetting
 from proxy.cache.freshness import Policy
 from proxy.cache.listings import Listings
 from proxy.cache.local import LocalBlobs
 from proxy.cache.lru import Lru
 from proxy.cache.manifests import ManifestCache
+from proxy.cache.pins import Pins
 from proxy.cache.scanproof import ScanProof
 from proxy.cache.shared import Shared
 from proxy.cache.small_store import SmallStore
 from proxy.cache.standing import Lives
 from proxy.cache.tags import TagCache
+from proxy.cache.uses import ImageUses
 from proxy.oci.digest import Digest
 from proxy.ports import BlobKey, Clock, Coordination, Observe, Records
 
@@ -68,6 +71,9 @@ class Cache:
         )
         size_hints: Lru[Digest, int] = Lru(_SIZE_HINTS_MAX)
         self.facts = facts = Facts(records, observe, clock)
+        self.pins = Pins(records, observe, clock)
+        self.uses = ImageUses()
+        self.forgetting = Forgetting(facts, shared)
         self._exposure = ExposureGuard(
             expose, facts=facts, clock=clock, recheck_s=limits.expose_recheck_s
         )
@@ -126,6 +132,7 @@ class Cache:
             negative_s=limits.negative_s,
             revalidate_budget_s=limits.revalidate_budget_s,
             header_budget_s=limits.header_budget_s,
+            uses=self.uses,
         )
         self.listings = Listings(
             tags=self.tags,

@@ -78,6 +78,7 @@ class Bringing:
         if self._flights.get(key) is None:
             if self._flights.ends(key) != ends:
                 return None
+            self._flights.make_way()
             if self._flights.full:
                 return await self._pass(key, source)
         try:

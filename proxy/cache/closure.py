@@ -9,12 +9,13 @@ they are about.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from proxy.cache.listings import Listings
 from proxy.cache.manifests import ManifestCache
+from proxy.cache.platforms import Platforms
 from proxy.cache.tags import TagCache
 from proxy.errors import (
     AccessDenied,
@@ -22,6 +23,7 @@ from proxy.errors import (
     EntrepotError,
     InvalidDigest,
     UnknownManifest,
+    UpstreamOffline,
     UpstreamUnavailable,
 )
 from proxy.oci.digest import Digest
@@ -36,7 +38,8 @@ from proxy.oci.manifests import (
 from proxy.oci.names import Reference, Repository, Tag
 from proxy.ports import Upstream
 
-_ABOUT = "vnd.docker.reference.digest"
+__all__ = ["Closure", "Kind", "Piece", "Platforms"]
+
 # Signatures before the referrers API: cosign's tags.
 _COSIGN = ("sig", "att", "sbom")
 # What nests deeper is no image; so nothing here runs away.
@@ -45,58 +48,14 @@ _DEPTH_MAX = 8
 Kind = Literal["index", "manifest", "config", "layer"]
 
 
-@dataclass(frozen=True, slots=True)
-class Platforms:
-    """Which images of an index are wanted; `wanted` is None for all of them."""
-
-    wanted: frozenset[str] | None
-
-    @classmethod
-    def all(cls) -> Platforms:
-        """Every one."""
-        return cls(None)
-
-    @classmethod
-    def of(cls, platforms: Iterable[str]) -> Platforms:
-        """Those of `os/architecture[/variant]`; without a variant: of any."""
-        return cls(frozenset(map(_plain, platforms)))
-
-    def chosen(self, index: bytes) -> dict[Digest, str]:
-        """The wanted manifests of an index, and the platform of each.
-
-        Raises `BadUpstreamAnswer`.
-        """
-        entries = json_object(index, "the index").get("manifests")
-        found: dict[Digest, str] = {}
-        about: list[tuple[Digest, str]] = []
-        for entry in entries if isinstance(entries, list) else []:
-            if not isinstance(entry, dict) or not isinstance(entry.get("digest"), str):
-                continue
-            digest, annotations = Digest.parse(entry["digest"]), entry.get("annotations")
-            subject = annotations.get(_ABOUT) if isinstance(annotations, dict) else None
-            if isinstance(subject, str):
-                about.append((digest, subject))
-            elif self._wants(platform := _spelled(entry.get("platform"))):
-                found.setdefault(digest, platform)
-        named = {str(digest): platform for digest, platform in found.items()}
-        for digest, subject in about:
-            if subject in named:
-                found.setdefault(digest, named[subject])
-        return found
-
-    def _wants(self, platform: str) -> bool:
-        if self.wanted is None or not platform:
-            return True
-        return platform in self.wanted or platform.rpartition("/")[0] in self.wanted
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Piece:
     """One thing that belongs to an image.
 
     body: of manifests that are here. depth: 0 for the top. platform: of the image
     that it was first met in, None above. referrer: it came as, or below, something that
-    refers to the image. missing: why it is not here; None for manifests that are, and
+    refers to the image; subject: what it refers to itself; tag: by which that was found,
+    None if the referrers API told. missing: why it is not here; None for manifests that are, and
     for all blobs, which are not looked for.
     """
 
@@ -106,7 +65,20 @@ class Piece:
     body: bytes | None = None
     platform: str | None = None
     referrer: bool = False
+    subject: Digest | None = None
+    tag: Tag | None = None
     missing: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Met:
+    """On the way to a manifest; the fields are those of `Piece`."""
+
+    depth: int = 0
+    platform: str | None = None
+    referrer: bool = False
+    subject: Digest | None = None
+    tag: Tag | None = None
 
 
 @dataclass(slots=True)
@@ -116,6 +88,7 @@ class _Walk:
     platforms: Platforms
     fetch: bool
     referrers: bool
+    certain: bool
     seen: set[Digest]
 
 
@@ -136,15 +109,18 @@ class Closure:
         platforms: Platforms,
         fetch: bool,
         referrers: bool = True,
+        certain: bool = False,
     ) -> AsyncIterator[Piece]:
         """Every piece. Without `fetch` only what is held is looked at.
 
         Raises `UnknownManifest`, `AccessDenied`, `UpstreamUnavailable` for the
-        reference itself; what is missing below it is told by its piece.
+        reference itself; what is missing below it is told by its piece. `certain`: raises
+        `UpstreamUnavailable`, too, when it can't be told what refers to something; else
+        there is taken to be nothing.
         """
-        walk = _Walk(upstream, repository, platforms, fetch, referrers, set())
+        walk = _Walk(upstream, repository, platforms, fetch, referrers, certain, set())
         top = await self._top(walk, reference)
-        async for piece in self._down(walk, top, 0, platform=None, referrer=False):
+        async for piece in self._down(walk, top, _Met()):
             yield piece
 
     async def _top(self, walk: _Walk, reference: Reference) -> Manifest:
@@ -158,33 +134,34 @@ class Closure:
                 return held
         raise UnknownManifest(f"{walk.repository}:{reference} of {walk.upstream.name} is not here")
 
-    async def _down(
-        self, walk: _Walk, manifest: Manifest, depth: int, *, platform: str | None, referrer: bool
-    ) -> AsyncIterator[Piece]:
+    async def _down(self, walk: _Walk, manifest: Manifest, met: _Met) -> AsyncIterator[Piece]:
         descriptor, body = manifest.descriptor, manifest.body
-        if descriptor.digest in walk.seen or depth > _DEPTH_MAX:
+        if descriptor.digest in walk.seen or met.depth > _DEPTH_MAX:
             return
         walk.seen.add(descriptor.digest)
         is_index = descriptor.media_type in INDEX_TYPES
         piece = Piece(
             kind="index" if is_index else "manifest",
             descriptor=descriptor,
-            depth=depth,
+            depth=met.depth,
             body=body,
-            platform=platform,
-            referrer=referrer,
+            platform=met.platform,
+            referrer=met.referrer,
+            subject=met.subject,
+            tag=met.tag,
         )
         try:
             below = children(manifest)
-            chosen = walk.platforms.chosen(body) if is_index and not referrer else None
+            chosen = walk.platforms.chosen(body) if is_index and not met.referrer else None
         except (BadUpstreamAnswer, InvalidDigest) as error:
             yield replace(piece, missing=str(error))
             return
         yield piece
         for child in below.manifests:
             if chosen is None or child.digest in chosen:
-                of = platform if chosen is None else chosen[child.digest]
-                async for piece in self._child(walk, child, depth + 1, of, referrer=referrer):
+                of = met.platform if chosen is None else chosen[child.digest]
+                below_it = _Met(depth=met.depth + 1, platform=of, referrer=met.referrer)
+                async for piece in self._child(walk, child, below_it):
                     yield piece
         config = json_object(body, "the manifest").get("config")
         own = config.get("digest") if isinstance(config, dict) else None
@@ -194,17 +171,21 @@ class Closure:
                 yield Piece(
                     kind="config" if str(blob.digest) == own else "layer",
                     descriptor=blob,
-                    depth=depth + 1,
-                    platform=platform,
-                    referrer=referrer,
+                    depth=met.depth + 1,
+                    platform=met.platform,
+                    referrer=met.referrer,
                 )
         if walk.referrers:
-            async for piece in self._referring(walk, descriptor.digest, depth + 1, platform):
+            referring = _Met(
+                depth=met.depth + 1,
+                platform=met.platform,
+                referrer=True,
+                subject=descriptor.digest,
+            )
+            async for piece in self._referring(walk, descriptor.digest, referring):
                 yield piece
 
-    async def _child(
-        self, walk: _Walk, child: Descriptor, depth: int, platform: str | None, *, referrer: bool
-    ) -> AsyncIterator[Piece]:
+    async def _child(self, walk: _Walk, child: Descriptor, met: _Met) -> AsyncIterator[Piece]:
         if child.digest in walk.seen:
             return
         try:
@@ -214,13 +195,14 @@ class Closure:
             yield Piece(
                 kind="index" if child.media_type in INDEX_TYPES else "manifest",
                 descriptor=child,
-                depth=depth,
-                platform=platform,
-                referrer=referrer,
+                depth=met.depth,
+                platform=met.platform,
+                referrer=met.referrer,
+                subject=met.subject,
                 missing=str(error),
             )
             return
-        async for piece in self._down(walk, manifest, depth, platform=platform, referrer=referrer):
+        async for piece in self._down(walk, manifest, met):
             yield piece
 
     async def _manifest(self, walk: _Walk, digest: Digest) -> Manifest:
@@ -231,26 +213,30 @@ class Closure:
             raise UnknownManifest(f"{digest} of {walk.upstream.name}/{walk.repository} is not here")
         return held
 
-    async def _referring(
-        self, walk: _Walk, digest: Digest, depth: int, platform: str | None
-    ) -> AsyncIterator[Piece]:
+    async def _referring(self, walk: _Walk, digest: Digest, met: _Met) -> AsyncIterator[Piece]:
         """What refers to a digest, by the API, its fallback tag, and cosign's tags."""
         for found in await self._referrers(walk, digest):
-            async for piece in self._child(walk, found, depth, platform, referrer=True):
+            async for piece in self._child(walk, found, met):
                 yield piece
         for kind in _COSIGN:
             tag = Tag.parse(f"{digest.algorithm}-{digest.hex}.{kind}")
-            held = await self._tags.held(walk.upstream, walk.repository, tag)
-            if held is None and walk.fetch:
-                held = await self._fetched(walk, tag)
+            # They move, as when one more signs.
+            held = await (self._fetched(walk, tag) if walk.fetch else self._held(walk, tag))
             if held is not None:
-                async for piece in self._down(walk, held, depth, platform=platform, referrer=True):
+                async for piece in self._down(walk, held, replace(met, tag=tag)):
                     yield piece
+
+    async def _held(self, walk: _Walk, tag: Tag) -> Manifest | None:
+        return await self._tags.held(walk.upstream, walk.repository, tag)
 
     async def _fetched(self, walk: _Walk, tag: Tag) -> Manifest | None:
         try:
             served = await self._tags.serve(walk.upstream, walk.repository, tag, body=True)
-        except (UnknownManifest, AccessDenied, UpstreamUnavailable):
+        except (UnknownManifest, AccessDenied, UpstreamOffline):
+            return None
+        except UpstreamUnavailable:
+            if walk.certain:
+                raise
             return None
         return served.manifest
 
@@ -263,7 +249,11 @@ class Closure:
                 descriptors = list(
                     await self._listings.known_referrers(walk.upstream, walk.repository, digest)
                 )
-        except (UnknownManifest, AccessDenied, UpstreamUnavailable):
+        except (UnknownManifest, AccessDenied, UpstreamOffline):
+            return []
+        except UpstreamUnavailable:
+            if walk.certain:
+                raise
             return []
         return [one for one in map(_referrer, descriptors) if one is not None]
 
@@ -280,19 +270,3 @@ def _referrer(entry: dict[str, object]) -> Descriptor | None:
         case _:
             pass
     return None
-
-
-def _spelled(platform: object) -> str:
-    """`os/architecture[/variant]`; empty if the entry tells none."""
-    if not isinstance(platform, dict):
-        return ""
-    parts = [platform.get("os"), platform.get("architecture"), platform.get("variant")]
-    return _plain("/".join(part for part in parts if isinstance(part, str) and part))
-
-
-def _plain(platform: str) -> str:
-    """Without the variant that an architecture has anyway (containerd, platforms.Normalize)."""
-    for usual in ("arm64/v8", "amd64/v1"):
-        if platform.endswith(f"/{usual}"):
-            return platform.rpartition("/")[0]
-    return platform

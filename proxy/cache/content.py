@@ -6,6 +6,7 @@ always calls `close()`.
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from proxy.oci.ranges import ByteRange
 from proxy.ports import Chunk
 
 _LATELY_BYTES = 32 * 1024 * 1024
+_LATELY_S = 5.0
 
 Outcome = Literal["hit", "miss", "join", "stale", "pass", "error"]
 """How an answer came about, for metrics and the access line."""
@@ -70,8 +72,15 @@ class File:
         return self.size if self._spool is None else self._spool.written
 
     def just_written(self, offset: int) -> bool:
-        """Whether the bytes there were written so lately that they are in memory still."""
-        return self._spool is not None and self._spool.written - offset < _LATELY_BYTES
+        """Whether the bytes there were written so lately that they are in memory still.
+
+        Those behind a gap may be from before a restart, and a spool to which nothing
+        comes any more says nothing of when: both are looked at instead.
+        """
+        spool = self._spool
+        if spool is None or time.monotonic() - spool.written_at > _LATELY_S:
+            return False
+        return 0 <= spool.written - offset < _LATELY_BYTES
 
     def expect(self, ranges: Sequence[ByteRange]) -> None:
         """These will be read, in this order."""

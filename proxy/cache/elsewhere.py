@@ -14,6 +14,7 @@ class StorageSupply:
     """The durable store."""
 
     origin: Origin = "storage"
+    repository = ""
     name = "storage"
 
     def __init__(self, blobs: Blobs, key: BlobKey) -> None:
@@ -35,6 +36,7 @@ class PeerSupply:
     """The replica that holds the claim."""
 
     origin: Origin = "peer"
+    repository = ""
     name = "peer"
 
     def __init__(

@@ -12,10 +12,11 @@ the time of storing, which errs on the side of dropping what is old.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
 from proxy.cache.eviction import idle_s
+from proxy.cache.pins import Pins
 from proxy.events import Evicted
 from proxy.ports import BlobKey, Blobs, Clock, Coordination, Held, Lease, Observe, StoredBlob
 
@@ -81,6 +82,10 @@ class IdleBytes:
     steps: dict[int, int] = field(default_factory=dict)
     total: int = 0
 
+    def add_kept(self, size: int) -> None:
+        """Count one blob that stays, however idle."""
+        self.total += size
+
     def add(self, idle: float, size: int) -> None:
         """Count one blob, idle for so many seconds."""
         step = _step(idle)
@@ -92,12 +97,17 @@ class IdleBytes:
         plan = Plan(expire_s)
         if bytes_max is None or self.total <= bytes_max:
             return plan
-        excess = self.total - int(bytes_max * _FULL_SHARE)
+        return self.freeing(self.total - int(bytes_max * _FULL_SHARE), plan)
+
+    def freeing(self, excess: int, plan: Plan) -> Plan:
+        """What must go for so many bytes to come free, added to `plan`."""
         for step in sorted(self.steps, reverse=True):
             if excess <= self.steps[step]:
                 plan.whole_from, plan.part_bytes = step + 1, excess
                 break
             excess -= self.steps[step]
+        else:
+            plan.whole_from = 0  # All that may go is not enough.
         return plan
 
 
@@ -114,7 +124,10 @@ class Expiry:
         coordination: Coordination,
         observe: Observe,
         clock: Clock,
+        pins: Pins | None = None,
     ) -> None:
+        """`pins`: what stays whatever its age; while they can't be read nothing goes."""
+        self._pins = pins
         self._durable = durable
         self._groups = groups
         self._bytes_max = bytes_max
@@ -123,32 +136,48 @@ class Expiry:
         self._observe = observe
         self._clock = clock
 
-    async def round(self, *, dry_run: bool = False) -> Round:
-        """One round; with `dry_run` nothing is removed."""
+    async def round(
+        self, *, dry_run: bool = False, dropped: Callable[[StoredBlob], None] | None = None
+    ) -> Round:
+        """One round; with `dry_run` nothing is removed. `dropped` hears of each that goes."""
         result = Round(dry_run=dry_run)
         async with self._coordination.try_hold("expiry") as claim:
             if isinstance(claim, Held):
                 result.elsewhere = True
                 return result
+            if self._pins is not None:
+                await self._pins.refresh()
             now = self._clock()
-            idle_bytes = IdleBytes()
-            async for blob, used_at in self._uses():
-                claim.progress()
-                idle_bytes.add(_idle_s(blob, used_at, now), blob.size)
-                result.kept += 1
-            result.kept_bytes = idle_bytes.total
-            plan = idle_bytes.plan(self._bytes_max, self._expire_s)
+            plan = await self._plan(result, now, claim)
             if not plan.empty:
                 try:
-                    await self._drop(plan, result, now, claim)
+                    async for blob in self._drop(plan, result, now, claim):
+                        if dropped is not None:
+                            dropped(blob)
                 finally:
                     if result.dropped and not dry_run:
                         self._observe(Evicted(count=result.dropped, size=result.dropped_bytes))
         return result
 
-    async def _drop(self, plan: Plan, result: Round, now: float, claim: Lease) -> None:
+    async def _plan(self, result: Round, now: float, claim: Lease) -> Plan:
+        idle_bytes = IdleBytes()
         async for blob, used_at in self._uses():
             claim.progress()
+            if self._pinned(blob.key):
+                idle_bytes.add_kept(blob.size)
+            else:
+                idle_bytes.add(_idle_s(blob, used_at, now), blob.size)
+            result.kept += 1
+        result.kept_bytes = idle_bytes.total
+        return idle_bytes.plan(self._bytes_max, self._expire_s)
+
+    async def _drop(
+        self, plan: Plan, result: Round, now: float, claim: Lease
+    ) -> AsyncIterator[StoredBlob]:
+        async for blob, used_at in self._uses():
+            claim.progress()
+            if self._pinned(blob.key):
+                continue
             young = now - blob.stored_at < _YOUNG_S
             idle = _idle_s(blob, used_at, now)
             if not plan.takes(now - used_at, idle, blob.size, young=young):
@@ -159,6 +188,10 @@ class Expiry:
             result.kept_bytes -= blob.size
             result.dropped += 1
             result.dropped_bytes += blob.size
+            yield blob
+
+    def _pinned(self, key: BlobKey) -> bool:
+        return self._pins is not None and self._pins.pinned(key)
 
     async def _uses(self) -> AsyncIterator[tuple[StoredBlob, float]]:
         for group in self._groups:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from weakref import WeakValueDictionary
 
 from proxy.cache import keys
+from proxy.cache.history import History
 from proxy.cache.lru import Lru
 from proxy.cache.records import (
     Exposure,
@@ -53,6 +54,7 @@ class Facts:
         self._records = records
         self._clock = clock
         self._observe = observe
+        self.history = History(records)
         self._kept = Remembered(records, observe)
         self._written_at: Lru[str, float] = Lru(REMEMBERED_MAX)
         self._looked_at: Lru[str, float] = Lru(REMEMBERED_MAX)
@@ -89,7 +91,7 @@ class Facts:
         key = keys.tag(upstream.name, repository, tag)
         self._kept.known.put(key, record)
         self._written_at.put(key, record.checked_at)
-        await self._kept.writing(self._move(key, record))
+        await self._kept.writing(self._move(upstream, repository, tag, record))
 
     async def confirm_tag(
         self, upstream: Upstream, repository: Repository, tag: Tag, now: float
@@ -105,12 +107,38 @@ class Facts:
         else:
             await self.move_tag(upstream, repository, tag, record)
 
-    async def forget_tag(self, upstream: Upstream, repository: Repository, tag: Tag) -> None:
-        """The upstream no longer has the tag."""
+    async def forget_tag(
+        self, upstream: Upstream, repository: Repository, tag: Tag, now: float
+    ) -> None:
+        """The upstream no longer has the tag, as it said at `now`."""
         key = keys.tag(upstream.name, repository, tag)
         async with self._one_by_one(key):
             self._written_at.pop(key)
+            gone = await self._stored(key, upstream.url)
             await self._kept.delete(key)
+            if gone is not None:
+                try:
+                    await self.history.gone(upstream.name, repository, tag, gone, now)
+                except StorageUnavailable as error:
+                    self._observe(StorageFailed(operation="history write", reason=str(error)))
+
+    async def remove_tag(self, upstream: Upstream, repository: Repository, tag: Tag) -> None:
+        """It is kept here no longer, whatever the upstream has."""
+        key = keys.tag(upstream.name, repository, tag)
+        async with self._one_by_one(key):
+            self._written_at.pop(key)
+            self._looked_at.pop(key)
+            await self._kept.delete(key)
+
+    async def remove_link(self, upstream: Upstream, repository: Repository, digest: Digest) -> None:
+        """The upstream is asked again whether the repository may serve the digest."""
+        await self._kept.delete(keys.link(upstream.name, repository, digest))
+
+    def forget(self, key: str) -> None:
+        """Remember the record of a key no longer, because another replica removed it."""
+        self._written_at.pop(key)
+        self._looked_at.pop(key)
+        self._kept.known.pop(key)
 
     def link_known(self, upstream: Upstream, repository: Repository, digest: Digest) -> Link | None:
         """The link if it is remembered; never waits."""
@@ -212,7 +240,19 @@ class Facts:
         """For what is written of one tag: a late write may not undo the next one."""
         return self._moving.setdefault(key, asyncio.Lock())
 
-    async def _move(self, key: str, record: TagRecord) -> None:
+    async def _stored(self, key: str, url: str) -> TagRecord | None:
+        try:
+            stored = await self._records.latest(key)
+        except StorageUnavailable as error:
+            self._observe(StorageFailed(operation="record read", reason=str(error)))
+            return None
+        return None if stored is None else decode_tag(stored.value, url)
+
+    async def _move(
+        self, upstream: Upstream, repository: Repository, tag: Tag, record: TagRecord
+    ) -> None:
+        key = keys.tag(upstream.name, repository, tag)
+        found: TagRecord | None = None
         async with self._one_by_one(key):
             try:
                 for _ in range(_MOVE_TRIES):
@@ -222,6 +262,14 @@ class Facts:
                         self._learn(key, found)
                         return
                     if await self._records.put(key, encode_tag(record), expect=stored):
-                        return
+                        break
+                else:
+                    return
             except StorageUnavailable as error:
+                # What can't be written now may be kept here and written later.
                 self._observe(StorageFailed(operation="record write", reason=str(error)))
+            if found is None or found.current.digest != record.current.digest:
+                try:
+                    await self.history.moved(upstream.name, repository, tag, found, record)
+                except StorageUnavailable as error:
+                    self._observe(StorageFailed(operation="history write", reason=str(error)))

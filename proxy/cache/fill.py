@@ -33,6 +33,7 @@ from proxy.errors import (
     DigestMismatch,
     StorageUnavailable,
     UnknownBlob,
+    UpstreamUnavailable,
 )
 from proxy.events import FlightEnded, FlightResumed, StorageFailed
 from proxy.oci.digest import Digest
@@ -161,7 +162,19 @@ class Filler:
                 tries += 1
                 if not _worth_another(flight, error, tries, resumed=spool is not None):
                     raise
+                if spool is not None and await self._same_size(flight, spool.size):
+                    # It was not the length: what is there is good to go on from.
+                    raise
                 spool = None
+
+    async def _same_size(self, flight: Flight, size: int) -> bool:
+        """Whether the upstream still says that the blob is so long, or can't be asked."""
+        source = flight.sources[0]
+        try:
+            stat = await source.upstream.stat_blob(source.repository, flight.key.digest)
+        except (UpstreamUnavailable, AccessDenied):
+            return True
+        return stat is not None and stat.size == size
 
     async def _keep(
         self, flight: Flight, supplies: FleetSupplies, fetched: Spool | bytes | None

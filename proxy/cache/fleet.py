@@ -181,6 +181,10 @@ class FleetSupplies:
         """Only the upstream can be hopeless; a claim may change hands any moment."""
         return self.origin == "upstream" and self._upstreams.hopeless()
 
+    def retry_in_s(self) -> float:
+        """See `Supplies`."""
+        return self._upstreams.retry_in_s() if self.origin == "upstream" else 0.0
+
     async def aclose(self) -> None:
         """Give the claim back."""
         self.lease = None

@@ -13,12 +13,15 @@ caller does the asking and carries the decision out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import Literal, assert_never
 
 from proxy.cache.records import TagRecord
+from proxy.cache.tag_rules import Rule, rule_for
 from proxy.errors import AccessDenied, EntrepotError, UpstreamUnavailable
 from proxy.oci.manifests import Descriptor
+from proxy.oci.names import Repository, Tag
 
 # A clock that was set back must not keep a tag "fresh" for the difference.
 _SKEW_S = 5.0
@@ -28,10 +31,30 @@ _ROUNDING_S = 1e-3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """How long a tag counts as fresh, and how long after a refusal it is served."""
+    """How long a tag counts as fresh, and how long after a refusal it is served.
+
+    `fresh_s` is infinite for a tag that never moves. Not `cached`: nothing is written
+    down of it. `upstream` and its `rules` say what of this differs by tag; `as_of`
+    (seconds since the epoch): tags are served as they stood then.
+    """
 
     fresh_s: float
     stale_max_s: float
+    cached: bool = True
+    upstream: str = ""
+    rules: tuple[Rule, ...] = ()
+    as_of: float | None = None
+
+    def of(self, repository: Repository, tag: Tag) -> Policy:
+        """That of one tag."""
+        rule = rule_for(self.rules, self.upstream, repository, tag)
+        if rule is None:
+            return self
+        if rule.immutable:
+            return replace(self, fresh_s=math.inf)
+        if not rule.cached:
+            return replace(self, fresh_s=0.0, cached=False)
+        return self if rule.fresh_s is None else replace(self, fresh_s=rule.fresh_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +107,16 @@ def before(record: TagRecord | None, *, now: float, policy: Policy) -> Fresh | A
     """Whether the record may be served without asking."""
     if record is None:
         return Ask()
+    if policy.fresh_s == math.inf:
+        return Fresh(record)
     age_s = now - record.checked_at
     return Fresh(record) if -_SKEW_S <= age_s < policy.fresh_s else Ask()
 
 
 def fresh_window(record: TagRecord, policy: Policy) -> tuple[float, float]:
     """From when until when `before` says `Fresh` (rounded to the shorter)."""
+    if policy.fresh_s == math.inf:
+        return -math.inf, math.inf
     return (
         record.checked_at - _SKEW_S + _ROUNDING_S,
         record.checked_at + policy.fresh_s - _ROUNDING_S,

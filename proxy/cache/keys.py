@@ -9,7 +9,11 @@ Changing anything here orphans what users have stored.
     repos/<upstream>/<repository>/_tags/<tag>
     repos/<upstream>/<repository>/_links/<algorithm>/<hex>
     repos/<upstream>/<repository>/_referrers/<algorithm>/<hex>
+    repos/<upstream>/<repository>/_history/<tag>/<milliseconds>-<mark>
     repos/<upstream>/<repository>/_exposed
+    removed/<time>-<mark>
+    pins/<sha256 of what is pinned>/<sha256 of the record>
+    warm/<sha256 of the plan>
 """
 
 from __future__ import annotations
@@ -56,3 +60,48 @@ def referrers(upstream: str, repository: Repository, digest: Digest) -> str:
 def exposed(upstream: str, repository: Repository) -> str:
     """Where "anonymous callers may read this repository" is."""
     return f"repos/{upstream}/{repository}/_exposed"
+
+
+def histories(upstream: str, repository: Repository) -> str:
+    """The folder of all that a repository's tags ever named."""
+    return f"repos/{upstream}/{repository}/_history"
+
+
+def history(upstream: str, repository: Repository, tag: Tag) -> str:
+    """The folder of one tag's moves."""
+    return f"{histories(upstream, repository)}/{tag}"
+
+
+def move(upstream: str, repository: Repository, tag: Tag, at: float, mark: str) -> str:
+    """Where a move at `at` (seconds since the epoch) is. Keys are in order of time; `mark`
+    tells apart what happened in the same millisecond, and is the same for the same move.
+    """
+    return f"{history(upstream, repository, tag)}/{moment(at)}-{mark}"
+
+
+def moment(at: float) -> str:
+    """How the key of a move begins that happened at `at`."""
+    return f"{max(0, round(at * 1000)):015d}"
+
+
+REMOVED = "removed"
+"""The folder of what replicas tell each other to forget."""
+
+
+def removed(at: float, mark: str) -> str:
+    """Where a notice written at `at` (seconds since the epoch) is; keys are in order of time."""
+    return f"{REMOVED}/{moment(at)}-{mark}"
+
+
+PINS = "pins"
+"""The folder of all pins."""
+
+
+def pin(identity: str, content: str) -> str:
+    """Where a pin is, by two hashes in hex."""
+    return f"{PINS}/{identity}/{content}"
+
+
+def warm_up(plan: str) -> str:
+    """Where it is noted when a planned warm-up was last done, by the plan's hash in hex."""
+    return f"warm/{plan}"

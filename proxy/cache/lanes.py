@@ -16,6 +16,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
+from proxy.cache.fleet import AHEAD_BYTES_MAX
 from proxy.cache.main_lane import PIECE_BYTES, MainLane
 from proxy.cache.single import to_the_end
 from proxy.cache.sources import RangeIgnored, Reader
@@ -23,8 +24,6 @@ from proxy.cache.stretches import SKIP_BYTES_MIN, Kind, OpenReader, SideLane, St
 from proxy.cache.width import Width
 from proxy.errors import EntrepotError, StorageUnavailable
 
-# A range that starts further ahead of the main lane than this does not wait for it.
-AHEAD_BYTES_MAX = 8 * 1024 * 1024
 _WINDOWS_MAX = 4
 _COMPLETE_SHARE = 1 / 4
 _EXTENTS_MAX = 4096

@@ -2,7 +2,8 @@
 
 Lists change, so the upstream is asked, once for all who ask at the same time.
 When it can't be: the tags that are held here; the referrers as last fetched. A
-failing upstream never turns into "there are no signatures".
+failing upstream never turns into "there are no signatures". One that is offline does:
+then what is known here is all there is.
 """
 
 from __future__ import annotations
@@ -20,7 +21,12 @@ from proxy.cache.freshness import Policy
 from proxy.cache.records import ReferrersRecord
 from proxy.cache.single import SingleFlight
 from proxy.cache.tags import TagCache
-from proxy.errors import StorageUnavailable, UnknownManifest, UpstreamUnavailable
+from proxy.errors import (
+    StorageUnavailable,
+    UnknownManifest,
+    UpstreamOffline,
+    UpstreamUnavailable,
+)
 from proxy.events import ServedStale
 from proxy.oci import listings, manifests
 from proxy.oci.digest import Digest
@@ -75,9 +81,18 @@ class Listings:
         self._flights = SingleFlight()
 
     async def list_tags(
-        self, upstream: Upstream, repository: Repository, n: int | None, last: str | None
+        self,
+        upstream: Upstream,
+        repository: Repository,
+        n: int | None,
+        last: str | None,
+        *,
+        as_of: float | None = None,
     ) -> Listed:
-        """One page. Raises `UnknownManifest`, `AccessDenied`, `UpstreamUnavailable`."""
+        """One page; `as_of` as in `TagCache.serve`: then of those seen here by then.
+
+        Raises `UnknownManifest`, `AccessDenied`, `UpstreamUnavailable`, `StorageUnavailable`.
+        """
         began = asyncio.get_running_loop().time()
         async with answer_within(self._header_budget_s, upstream):
             await self._exposure.check(upstream, repository, "tags", "")
@@ -85,6 +100,9 @@ class Listings:
             return Listed([], more=False, outcome="hit")
         # ECR errors above 1000, Renovate asks for 10,000: clamped, never refused.
         n = None if n is None else min(n, PAGE_MAX)
+        when = self._policies[upstream.name].as_of if as_of is None else as_of
+        if when is not None or upstream.offline:
+            return await self._list_held(upstream, repository, n, last, when)
         try:
             async with answer_within(self._header_budget_s, upstream, since=began):
                 page = await self._flights.join(
@@ -113,6 +131,8 @@ class Listings:
         began = asyncio.get_running_loop().time()
         async with answer_within(self._header_budget_s, upstream):
             await self._exposure.check(upstream, repository, "manifests", str(digest))
+        if upstream.offline:
+            return Referrers(await self.known_referrers(upstream, repository, digest), "hit")
         known = await self._facts.referrers(upstream, repository, digest)
         fresh_s = self._policies[upstream.name].fresh_s
         if known is not None and 0 <= self._clock() - known.fetched_at < fresh_s:
@@ -142,6 +162,25 @@ class Listings:
         if held is None or held.descriptor.media_type != manifests.OCI_INDEX:
             return ()
         return listings.parse_referrers(manifests.OCI_INDEX, held.body) or ()
+
+    async def _list_held(
+        self,
+        upstream: Upstream,
+        repository: Repository,
+        n: int | None,
+        last: str | None,
+        when: float | None,
+    ) -> Listed:
+        """Nobody is asked: the tags that are known here, now or at `when`."""
+        held = [tag async for tag in self._held_tags(upstream, repository)]
+        if when is not None:
+            held = await self._tags.tags_as_of(upstream, repository, when, held)
+        if not held and upstream.offline:
+            raise UpstreamOffline(f"no tag of {upstream.name}/{repository} is here")
+        if not held:
+            raise UnknownManifest(f"no tag of {upstream.name}/{repository} was seen here by then")
+        names, more = listings.page_tags(held, n, last)
+        return Listed(names, more, "hit")
 
     async def catalog(
         self, upstreams: Sequence[Upstream], n: int | None, last: str | None, *, prefixed: bool

@@ -147,6 +147,17 @@ class ManifestCache:
                 return False
         return True
 
+    async def lacking(
+        self, upstream: Upstream, repository: Repository, manifest: Manifest
+    ) -> tuple[int, int]:
+        """How many of an image's blobs can't be served with the upstream gone, of how many.
+
+        Raises `BadUpstreamAnswer`.
+        """
+        blobs = children(manifest).blobs
+        held = [await self._blobs.held(upstream, repository, one.digest) for one in blobs]
+        return held.count(False), len(held)
+
     async def finishable(
         self, upstream: Upstream, repository: Repository, manifest: Manifest
     ) -> bool:
@@ -155,7 +166,8 @@ class ManifestCache:
         An upstream that is known not to answer is asked once more, since nobody
         else might: its breaker refuses at once while it is not time to try.
         """
-        if not down(upstream) or await self.complete(upstream, repository, manifest):
+        reachable = not down(upstream) and not upstream.offline
+        if reachable or await self.complete(upstream, repository, manifest):
             return True
         try:
             return await upstream.resolve(repository, manifest.descriptor.digest) is not None
@@ -177,7 +189,7 @@ class ManifestCache:
     async def share(self, upstream: Upstream, repository: Repository, manifest: Manifest) -> None:
         """Spare other replicas the GET of a manifest that we have just fetched."""
         if manifest.descriptor.media_type not in SCHEMA1_TYPES:
-            name = _shared_name(upstream, repository, manifest.descriptor.digest)
+            name = shared_name(upstream, repository, manifest.descriptor.digest)
             await self._shared.tell(name, _packed(manifest), ttl_s=_SHARED_S)
 
     async def aclose(self) -> None:
@@ -190,7 +202,7 @@ class ManifestCache:
         if await self._coordination.get(absence) is not None:
             raise unknown
         body = await self._store.get(BlobKey(group_of(upstream), digest))
-        shared = await self._shared.told(_shared_name(upstream, repository, digest))
+        shared = await self._shared.told(shared_name(upstream, repository, digest))
         if body is not None and not shared:
             # The bytes came by another repository: only ask whether ours has them.
             found = await upstream.resolve(repository, digest)
@@ -221,7 +233,7 @@ class ManifestCache:
                 return None
             return _packed(manifest)
 
-        name = _shared_name(upstream, repository, digest)
+        name = shared_name(upstream, repository, digest)
         outcome = await self._shared.once(name, work, ttl_s=_SHARED_S)
         if outcome is None:
             return unverifiable[0] if unverifiable else None
@@ -241,7 +253,8 @@ class ManifestCache:
             self._size_hints.put(blob.digest, blob.size)
 
 
-def _shared_name(upstream: Upstream, repository: Repository, digest: Digest) -> str:
+def shared_name(upstream: Upstream, repository: Repository, digest: Digest) -> str:
+    """Under which replicas share what the upstream answered."""
     return f"manifest/{upstream.name}/{repository}/{digest}"
 
 

@@ -52,6 +52,8 @@ class Passthrough:
                 start=start,
                 end=None if end == size else end,
                 size=size,
+                # It ends with its client.
+                wanted=lambda: True,
             )
             async with reader, aclosing(reader.chunks()) as chunks:
                 if not whole:

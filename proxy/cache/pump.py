@@ -38,6 +38,8 @@ from proxy.ports import Chunk
 BATCH_BYTES = 1024 * 1024
 PENDING_BYTES_MAX = 4 * 1024 * 1024
 UNSYNCED_BYTES_MAX = 64 * 1024 * 1024
+# A crash costs no more of a thin link's work than came in that time, or 8 MiB.
+VOUCH_S = 1.0
 _DELAY_S = 0.005
 _DELAY_A_FOLLOWER_S = 0.0005
 _DELAY_MAX_S = 0.25
@@ -59,6 +61,8 @@ class Pump:
         self._writing: asyncio.Future[None] | None = None
         self._journaling: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._vouching: asyncio.TimerHandle | None = None
+        self._journaled_at = 0.0
         self._error: BaseException | None = None
         self._changed = asyncio.Event()
         self._delay_s = _DELAY_S
@@ -124,6 +128,9 @@ class Pump:
             await self._next_change()
             self._write()
         self._cancel_timer()
+        if self._vouching is not None:
+            self._vouching.cancel()
+            self._vouching = None
 
     async def _next_change(self) -> None:
         self._changed.clear()
@@ -174,6 +181,23 @@ class Pump:
         elif self._pending and self._timer is None:
             self._timer = self._loop.call_later(self._delay_s, self._write)
         self._journal()
+        if self._vouching is None and self._spool.unvouched:
+            self._vouching = self._loop.call_later(VOUCH_S, self._vouch)
+
+    def _vouch(self) -> None:
+        """Make what came lately durable, if it comes so slowly that the journal has not
+        had a line for a while. In place of a write, whose turn comes again.
+        """
+        self._vouching = None
+        if self._error is not None or not self._spool.unvouched:
+            return
+        busy = self._writing is not None or self._journaling is not None
+        if busy or self._loop.time() - self._journaled_at < VOUCH_S:
+            self._vouching = self._loop.call_later(VOUCH_S, self._vouch)
+            return
+        job = self._loop.run_in_executor(self._disk, self._spool.journal_tail_blocking)
+        self._writing = job
+        job.add_done_callback(lambda done: self._written(done, []))
 
     def _show(self) -> None:
         unshown, self._unshown, self._unshown_bytes = self._unshown, [], 0
@@ -191,6 +215,7 @@ class Pump:
 
     def _journaled(self, job: asyncio.Future[None]) -> None:
         self._journaling = None
+        self._journaled_at = self._loop.time()
         self._changed.set()
         error = job.exception()
         if error is not None:

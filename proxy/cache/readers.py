@@ -16,6 +16,7 @@ from proxy.cache.main_lane import trial_end
 from proxy.cache.sources import Reader
 from proxy.cache.stretches import Kind
 from proxy.cache.supplies import Supplies, UpstreamSupplies
+from proxy.cache.traffic import Urgency
 from proxy.ports import Coordination, Observe
 
 _NOTHING_ELSEWHERE_S = 10.0
@@ -66,7 +67,13 @@ class Readers:
             size=size,
             picky=kind != "main",
             trial_end=trial if kind == "main" and self._wide else None,
+            wanted=self._wanted,
         )
+
+    def _wanted(self) -> bool:
+        """Whether a client reads what comes, or a warm-up asked for it."""
+        flight = self._flight
+        return flight.followers > 0 or flight.traffic.urgency is not Urgency.WAITING
 
     def _supplies(self, kind: Kind) -> Supplies:
         match kind:

@@ -64,6 +64,19 @@ class ReferrersRecord:
     descriptors: tuple[dict[str, object], ...]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """What a tag came to name at `at` (seconds since the epoch), and what it named before.
+
+    `before` None: it was first seen then. `after` None: it was gone.
+    """
+
+    url: str
+    at: float
+    before: Descriptor | None
+    after: Descriptor | None
+
+
 def encode_tag(record: TagRecord) -> bytes:
     """JSON of a tag record."""
     return _encode(
@@ -147,6 +160,28 @@ def decode_referrers(value: bytes, url: str) -> ReferrersRecord | None:
     if not all(isinstance(item, dict) for item in descriptors):
         return None
     return ReferrersRecord(url=url, fetched_at=fetched_at, descriptors=tuple(descriptors))
+
+
+def encode_move(move: Move) -> bytes:
+    """JSON of a move."""
+    return _encode(
+        _NONE,
+        url=move.url,
+        at=move.at,
+        before=None if move.before is None else descriptor_out(move.before),
+        after=None if move.after is None else descriptor_out(move.after),
+    )
+
+
+def decode_move(value: bytes, url: str) -> Move | None:
+    """The move, None if it is unreadable or was made for another URL."""
+    document = _decode(value, url)
+    if document is None:
+        return None
+    at, after = document.get("at"), descriptor_in(document.get("after"))
+    if not isinstance(at, int | float) or (after is None and document.get("after") is not None):
+        return None
+    return Move(url=url, at=at, before=descriptor_in(document.get("before")), after=after)
 
 
 def _encode(extra: Mapping[str, object], **fields: object) -> bytes:

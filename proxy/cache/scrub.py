@@ -72,7 +72,8 @@ class Scrub:
     async def run(self, *, store: bool = True) -> Scrubbed:
         """Read everything once; who asks while one runs gets the outcome of that.
 
-        Without `store` only what is here, if there is a durable store. Goes on when the caller leaves. Raises `StorageUnavailable`.
+        Without `store` only what is here, if there is a durable store. Goes on when the
+        caller leaves. Raises `StorageUnavailable`.
         """
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._run(store=store), name="scrub")

@@ -58,6 +58,11 @@ class Shared:
         """Whether some replica has shared an outcome just now."""
         return not self._alone and await self._coordination.get(f"outcome/{name}") is not None
 
+    async def forget(self, name: str) -> None:
+        """An outcome counts no longer: whoever wants it works again."""
+        if not self._alone:
+            await self._coordination.delete(f"outcome/{name}")
+
     async def tell(self, name: str, outcome: bytes, *, ttl_s: float) -> None:
         """Share an outcome that came about on the way to another."""
         if not self._alone and ttl_s > 0 and len(outcome) <= VALUE_BYTES_MAX:

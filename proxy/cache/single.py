@@ -11,6 +11,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from typing import Any, TypeVar, cast
 
+from proxy.cache import traffic
+
 T = TypeVar("T")
 
 
@@ -19,6 +21,7 @@ class SingleFlight:
 
     def __init__(self) -> None:
         self._running: dict[Hashable, asyncio.Task[Any]] = {}
+        self._traffic: dict[Hashable, traffic.Traffic] = {}
 
     def __len__(self) -> int:
         return len(self._running)
@@ -30,17 +33,22 @@ class SingleFlight:
     def join(self, key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]) -> Awaitable[T]:
         """The outcome of the running work for `key`, started now if there is none.
 
+        It is as urgent as whoever asks for it with most urgency.
         A plain `def`: nothing can happen between looking and starting.
         """
         task = self._running.get(key)
         if task is None:
-            task = asyncio.create_task(work())
+            self._traffic[key], context = traffic.begun()
+            task = asyncio.create_task(work(), context=context)
             self._running[key] = task
             task.add_done_callback(lambda done: self._forget(key, done))
+        else:
+            self._traffic[key].raise_to(traffic.current())
         return cast("Awaitable[T]", asyncio.shield(task))
 
     def _forget(self, key: Hashable, task: asyncio.Task[Any]) -> None:
         self._running.pop(key, None)
+        self._traffic.pop(key, None)
         if not task.cancelled():
             # Retrieved here because every asker may have left by now.
             task.exception()

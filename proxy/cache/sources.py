@@ -8,11 +8,15 @@ same one a little later, from the first byte that is still missing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+import math
+import time
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing
 from typing import Self
 
+from proxy.cache import traffic
 from proxy.cache.supplies import REFUSALS, Supplies, Supply
+from proxy.cache.traffic import Urgency
 from proxy.errors import BadUpstreamAnswer, StorageUnavailable, TransferBroken, UpstreamUnavailable
 from proxy.events import BytesFetched, BytesRead, FlightResumed
 from proxy.oci.digest import Digest
@@ -22,8 +26,18 @@ from proxy.ports import Body, Chunk, Observe
 _DELAYS_BEFORE_S = (0.1, 0.4)
 # Clients are in the middle of a body: worth more patience. Reset by progress.
 _DELAYS_WITHIN_S = (0.05, 0.5, 1.0, 2.0, 4.0, 8.0)
+# After that, while somebody still wants it and the last byte is not too long ago.
+_DELAY_LATER_S = 15.0
+_DELAY_MAX_S = 60.0
+_PATIENCE_S = 300.0
 # Another replica or the store broke: somebody else is asked next.
 _DELAY_ELSEWHERE_S = 0.05
+
+
+def _delays_before() -> tuple[float, ...]:
+    """Before the first byte: who waits for an answer wants it soon, a warm-up does not."""
+    waiting = traffic.current().urgency is Urgency.WAITING
+    return _DELAYS_BEFORE_S if waiting else _DELAYS_WITHIN_S
 
 
 class RangeIgnored(BadUpstreamAnswer):
@@ -38,7 +52,8 @@ class Reader:
     lowered while reading. `picky`: a source that ignores the range asked for is
     no good, since somebody else reads what it would send besides; otherwise
     `range_ignored` tells of it. `trial_end`: of an upstream no more than up to there
-    is asked for at first; if it sends more, that is read on.
+    is asked for at first; if it sends more, that is read on. `wanted`: whether anybody
+    waits for more, asked when an upstream can't be reached for long.
     """
 
     def __init__(
@@ -52,7 +67,10 @@ class Reader:
         size: int | None = None,
         picky: bool = False,
         trial_end: int | None = None,
+        wanted: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._wanted = wanted
+        self._moved_at = time.monotonic()
         self._digest = digest
         self._supplies = supplies
         self._observe = observe
@@ -83,7 +101,7 @@ class Reader:
                 await self._disconnect()
                 raise
             except UpstreamUnavailable as error:
-                await self._recover(error, _DELAYS_BEFORE_S)
+                await self._recover(error, _delays_before())
             else:
                 return self
 
@@ -146,6 +164,7 @@ class Reader:
                 skip = 0
                 self.position += len(piece)
                 self._failures = 0
+                self._moved_at = time.monotonic()
                 if piece:
                     yield piece
                 if self._reached(body):
@@ -153,7 +172,15 @@ class Reader:
         finally:
             origin = self.supply.origin
             if origin == "upstream":
-                self._observe(BytesFetched(upstream=self.supply.name, kind="blob", count=received))
+                self._observe(
+                    BytesFetched(
+                        upstream=self.supply.name,
+                        kind="blob",
+                        count=received,
+                        repository=self.supply.repository,
+                        reference=str(self._digest),
+                    )
+                )
             else:
                 self._observe(BytesRead(origin=origin, count=received))
         end = self._until
@@ -238,13 +265,23 @@ class Reader:
             await asyncio.sleep(_DELAY_ELSEWHERE_S)
             return
         hopeless = delays is _DELAYS_BEFORE_S and self._supplies.hopeless()
-        if self._failures >= len(delays) or hopeless:
+        later = self._failures >= len(delays)
+        if hopeless or (later and not self._worth_waiting(delays)):
             raise error
         if supply is not None:
             self._supplies.failed(supply, error)
-        delay = delays[self._failures]
+        delay = _DELAY_LATER_S if later else delays[self._failures]
         self._failures += 1
+        if later:
+            # Sooner it would not even be asked.
+            delay = max(delay, min(self._supplies.retry_in_s(), _DELAY_MAX_S))
         await asyncio.sleep(delay)
+
+    def _worth_waiting(self, delays: tuple[float, ...]) -> bool:
+        """Whether to go on trying although nothing has come for a while."""
+        late = time.monotonic() - self._moved_at >= _PATIENCE_S
+        never = math.isinf(self._supplies.retry_in_s())
+        return delays is _DELAYS_WITHIN_S and not (late or never) and self._wanted()
 
     async def _disconnect(self) -> None:
         self._body = None

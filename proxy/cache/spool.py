@@ -18,6 +18,8 @@ verified is that of the file, and of what readers of the whole were sent.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from pathlib import Path
 
 from proxy.cache.extents import Extents
@@ -40,6 +42,8 @@ class Spool(SpoolFile):
         self.extents = Extents()
         self.verified = False
         self.failure: BaseException | None = None
+        self.written_at = -math.inf
+        """When bytes were last written, by `time.monotonic`."""
         self._waiters: list[asyncio.Future[None]] = []
 
     @property
@@ -70,9 +74,14 @@ class Spool(SpoolFile):
             self._waiters.append(waiter)
             await waiter
 
-    def publish(self, start: int, end: int) -> None:
-        """These bytes are in the file."""
+    def find(self, start: int, end: int) -> None:
+        """These bytes are in the file since an earlier time; before anybody reads."""
         self.extents.add(start, end)
+
+    def publish(self, start: int, end: int) -> None:
+        """These bytes were just written to the file."""
+        self.extents.add(start, end)
+        self.written_at = time.monotonic()
         self._wake()
 
     def publish_hashed(self) -> None:

@@ -25,6 +25,8 @@ from proxy.ports import Chunk
 _REHASH_BYTES = 1024 * 1024
 _CATCH_UP_BYTES = 16 * 1024 * 1024
 _IOV_MAX = 512
+# Of less there is no journal, and what an interrupted fill has is thrown away.
+JOURNALED_BYTES_MIN = 1024 * 1024
 
 Segment = tuple[int, Sequence[Chunk]]
 """Bytes that follow each other, and where the first of them belongs."""
@@ -47,6 +49,7 @@ class SpoolFile:
         self._landed = Extents()
         self._journal_fd = -1
         self._journal_lost = True
+        self._unvouched = False
         self._boundary: journal.Extent | None = None
         self._journaled = 0
         # Stretches further on that the journal vouches for.
@@ -91,7 +94,7 @@ class SpoolFile:
         good, hasher = 0, self.digest.hasher()
         running, offset = hasher.copy(), 0
         for end in sorted(boundaries):
-            if not hash_file(fd, offset, end, running) or running.hexdigest() != boundaries[end]:
+            if not _hash_file(fd, offset, end, running) or running.hexdigest() != boundaries[end]:
                 break
             good, hasher, offset = end, running.copy(), end
         self._hasher, self._hashed, self._journaled = hasher, good, good
@@ -99,7 +102,7 @@ class SpoolFile:
         for extent in said.extents:
             if extent.start > 0 and good < extent.end <= self.size:
                 own = self.digest.hasher()
-                if hash_file(fd, extent.start, extent.end, own) and own.hexdigest() == extent.hash:
+                if _hash_file(fd, extent.start, extent.end, own) and own.hexdigest() == extent.hash:
                     self._landed.add(extent.start, extent.end)
                     self._pieces.add(extent.start, extent.end)
         self._journal_fd = journal.reopen(self.path)
@@ -118,6 +121,7 @@ class SpoolFile:
         with self._touching:
             for start, chunks in segments:
                 self._write_segment(self.file.fd, start, chunks)
+        self._unvouched = True
         end = min(self._landed.end_at(self._hashed), self._hashed + _CATCH_UP_BYTES)
         while self._hashed < end:
             data = os.pread(self.file.fd, min(_REHASH_BYTES, end - self._hashed), self._hashed)
@@ -198,17 +202,29 @@ class SpoolFile:
 
     def journal_tail_blocking(self) -> None:
         """Vouch for all that is written, so that a stop loses nothing. Raises OSError."""
-        if self._journal_lost or self.file is None:
+        if self.file is None or (self._journal_lost and not self._begin_journal()):
             return
+        self._unvouched = False
         extents = []
         if self._hashed > self._journaled:
             extents.append(journal.Extent(0, self._hashed, self._hasher.copy().hexdigest()))
         for start, end in self._unvouched_pieces():
             hasher = self.digest.hasher()
-            if hash_file(self.file.fd, start, end, hasher):
+            if _hash_file(self.file.fd, start, end, hasher):
                 extents.append(journal.Extent(start, end, hasher.hexdigest()))
         if extents:
             self._journal(extents)
+
+    def _begin_journal(self) -> bool:
+        """For a smaller blob that comes slowly, or not to its end. Whether there is one now."""
+        if self._journal_fd >= 0 or self.size < JOURNALED_BYTES_MIN or not self._landed.total:
+            return False
+        try:
+            self._journal_fd = journal.create(self.path, self.digest, self.size)
+        except OSError:
+            return False
+        self._journal_lost = False
+        return True
 
     def _unvouched_pieces(self) -> Iterator[tuple[int, int]]:
         for landed, end in self._landed:
@@ -216,6 +232,11 @@ class SpoolFile:
             while (gap := self._pieces.gap(start, end)) is not None:
                 start = min(gap[1], gap[0] + journal.EXTENT_BYTES)
                 yield gap[0], start
+
+    @property
+    def unvouched(self) -> bool:
+        """Whether bytes were written since all of them were made durable."""
+        return self._unvouched and (self._journal_fd >= 0 or self.size >= JOURNALED_BYTES_MIN)
 
     @property
     def resumable(self) -> bool:
@@ -264,7 +285,7 @@ def _write_all(fd: int, chunks: Sequence[Chunk], offset: int) -> int:
     return offset + written
 
 
-def hash_file(fd: int, start: int, end: int, hasher: Hasher) -> bool:
+def _hash_file(fd: int, start: int, end: int, hasher: Hasher) -> bool:
     """Feed `[start, end)` of a file to a hash; False if the file is shorter."""
     while start < end:
         data = os.pread(fd, min(_REHASH_BYTES, end - start), start)

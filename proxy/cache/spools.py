@@ -52,7 +52,7 @@ class Spools:
             await self.discard(spool)
             return None
         for start, end in good:
-            spool.publish(start, end)
+            spool.find(start, end)
         return spool
 
     async def create(self, key: BlobKey, size: int, *, whole: bool) -> Spool:

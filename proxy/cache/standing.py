@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
-from proxy.events import BreakerMoved, Event
+from proxy.events import BreakerMoved, CableMoved, Event
 from proxy.ports import Observe
 
 
@@ -65,12 +65,15 @@ class Lives:
 
 def ending_with_failures(health: Lives, observe: Observe) -> Observe:
     """As `observe`; an upstream's life in `health` ends in the step in which it begins to
-    fail.
+    fail, or in which it may no longer be dialled, or may be again.
     """
 
     def note(event: Event) -> None:
-        if isinstance(event, BreakerMoved) and event.state == "failing":
-            health.end(event.upstream)
+        match event:
+            case BreakerMoved(upstream=name, state="failing") | CableMoved(upstream=name):
+                health.end(name)
+            case _:
+                pass
         observe(event)
 
     return note

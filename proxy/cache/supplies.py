@@ -7,6 +7,7 @@ reader above it only knows bytes and offsets.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Literal, Protocol
@@ -17,6 +18,7 @@ from proxy.oci.digest import Digest
 from proxy.ports import Body
 
 Origin = Literal["upstream", "storage", "peer"]
+_HOPELESS = frozenset({"failing", "limited", "offline"})
 
 
 class Supply(Protocol):
@@ -28,6 +30,10 @@ class Supply(Protocol):
     @property
     def name(self) -> str:
         """For logs and metrics: the upstream's name, `storage` or `peer`."""
+
+    @property
+    def repository(self) -> str:
+        """Of an upstream; else empty."""
 
     def open(
         self, digest: Digest, *, start: int, end: int | None
@@ -50,6 +56,9 @@ class Supplies(Protocol):
     def hopeless(self) -> bool:
         """Whether waiting before another try is pointless."""
 
+    def retry_in_s(self) -> float:
+        """Seconds until another try has a chance; 0: now, infinite: never."""
+
 
 class UpstreamSupply:
     """A repository of an upstream."""
@@ -63,6 +72,11 @@ class UpstreamSupply:
     def name(self) -> str:
         """The upstream's."""
         return self.source.upstream.name
+
+    @property
+    def repository(self) -> str:
+        """The upstream's."""
+        return self.source.repository
 
     def open(
         self, digest: Digest, *, start: int, end: int | None
@@ -112,9 +126,18 @@ class UpstreamSupplies:
         self._turn += 1
 
     def hopeless(self) -> bool:
-        """The upstream is known to be down, and there is no other."""
+        """The upstream is known to be down or offline, and there is no other."""
         others = len(self._sources) - len(self._refused) > 1
-        return not others and self._last.upstream.health().state in {"failing", "limited"}
+        return not others and self._last.upstream.health().state in _HOPELESS
+
+    def retry_in_s(self) -> float:
+        """See `Supplies`."""
+        usable = [source for source in self._sources if source not in self._refused]
+        healths = [source.upstream.health() for source in usable]
+        return min(
+            (math.inf if one.state == "offline" else one.retry_in_s for one in healths),
+            default=math.inf,
+        )
 
 
 REFUSALS = (UnknownBlob, AccessDenied)

@@ -9,6 +9,7 @@ replica finds out for itself.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
@@ -74,7 +75,10 @@ class TagAnswers:
         tag: Tag,
         ask: Callable[[], Awaitable[Found]],
     ) -> Told:
-        fresh_s = self._policies[upstream.name].fresh_s
+        policy = self._policies[upstream.name]
+        fresh_s = policy.of(repository, tag).fresh_s
+        if not math.isfinite(fresh_s):
+            fresh_s = policy.fresh_s
         ours: list[Told] = []
 
         async def work() -> bytes | None:
@@ -82,13 +86,18 @@ class TagAnswers:
             ours.append(Told(found, self._clock()))
             return _encode(ours[0])
 
-        name = f"tag/{upstream.name}/{repository}/{tag}"
+        name = shared_name(upstream, repository, tag)
         outcome = await self._shared.once(name, work, ttl_s=fresh_s)
         told = ours[0] if ours else _decode(outcome)
         if told is None:
             await work()
             told = ours[0]
         return told
+
+
+def shared_name(upstream: Upstream, repository: Repository, tag: Tag) -> str:
+    """Under which replicas share what the upstream answered."""
+    return f"tag/{upstream.name}/{repository}/{tag}"
 
 
 def _encode(told: Told) -> bytes | None:

@@ -100,6 +100,28 @@ class TagQuestions:
             return Served(found.descriptor, found, outcome)
         return Served(found, None, outcome)
 
+    async def uncached(
+        self, upstream: Upstream, repository: Repository, tag: Tag, *, body: bool
+    ) -> Served:
+        """A tag of which nothing is to be written down; what it names is content as any.
+
+        Raises `UnknownManifest`, `AccessDenied`, `UpstreamUnavailable`.
+        """
+        key = ("uncached", upstream.name, repository, tag)
+        joined = self._flights.running(key)
+        told = await self._flights.join(
+            key, lambda: self._answers.resolve(upstream, repository, tag)
+        )
+        found: Descriptor | Manifest | None = told.found
+        outcome: Outcome = "join" if joined else "miss"
+        if found is None:
+            raise UnknownManifest(f"{upstream.name} has no tag {tag} in {repository}")
+        if isinstance(found, Descriptor):
+            if not body:
+                return Served(found, None, outcome)
+            found, _ = await self._manifests.get(upstream, repository, found.digest)
+        return Served(found.descriptor, found, outcome)
+
     async def follow(
         self, upstream: Upstream, repository: Repository, tag: Tag, new: TagRecord, *, body: bool
     ) -> Served:
@@ -148,7 +170,7 @@ class TagQuestions:
             case Confirmed():
                 await self._facts.confirm_tag(upstream, repository, tag, now)
             case Gone():
-                await self._facts.forget_tag(upstream, repository, tag)
+                await self._facts.forget_tag(upstream, repository, tag, now)
             case Move(new) if isinstance(found, Manifest):
                 await self._manifests.keep(upstream, repository, found)
                 await self._move(upstream, repository, tag, new)

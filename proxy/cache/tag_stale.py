@@ -9,21 +9,28 @@ do, and says so.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Literal
 
+from proxy.cache import traffic
 from proxy.cache.manifests import ManifestCache, Served, unfinishable
 from proxy.cache.records import TagRecord
+from proxy.cache.traffic import Urgency
 from proxy.events import ServedStale
+from proxy.oci.manifests import Descriptor
 from proxy.oci.names import Repository
 from proxy.ports import Observe, Upstream
 
-Reason = Literal["unreachable", "limited", "refused", "slow"]
+Reason = Literal["unreachable", "limited", "refused", "slow", "quota"]
 _WORDS: Mapping[Reason, str] = {
     "unreachable": "can't be reached",
     "limited": "limits our requests",
     "refused": "refuses our requests",
     "slow": "is slow to answer",
+    "quota": "has few pulls left for us",
 }
+# These are on manifests; the blobs can be had.
+_LIMITS = frozenset({"limited", "quota"})
 
 
 class StaleTags:
@@ -42,6 +49,31 @@ class StaleTags:
             raise unfinishable(upstream, repository)
         return served
 
+    async def spared(
+        self,
+        upstream: Upstream,
+        repository: Repository,
+        record: TagRecord,
+        new: Descriptor | None,
+        *,
+        oldest: float,
+    ) -> Served | None:
+        """The record's image, instead of spending one of few pulls on a newer one.
+
+        `new` is what the tag names now; None: that is not known, and asking may cost a
+        pull itself. A record that was confirmed before `oldest` will not do.
+        Nor is it for work that nobody waits for: it had better be told.
+        """
+        health = upstream.health()
+        costs = new is not None or health.asking_costs
+        if not (health.saving and costs) or record.checked_at < oldest:
+            return None
+        if traffic.current().urgency is not Urgency.WAITING:
+            return None
+        if new is not None and await self._manifests.held(upstream, repository, new.digest):
+            return None
+        return await self.find(upstream, repository, replace(record, previous=None), "quota")
+
     async def find(
         self, upstream: Upstream, repository: Repository, record: TagRecord, reason: Reason
     ) -> Served | None:
@@ -50,9 +82,8 @@ class StaleTags:
             if descriptor is None:
                 continue
             held = await self._manifests.held(upstream, repository, descriptor.digest)
-            # A limit is on manifests; the blobs of a limited upstream can be had.
             if held is None or (
-                reason != "limited"
+                reason not in _LIMITS
                 and not await self._manifests.complete(upstream, repository, held)
             ):
                 continue

@@ -11,9 +11,10 @@ digests and a GET costs quota on Docker Hub.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import assert_never
 
+from proxy.cache.as_of import AsOf
 from proxy.cache.budget import answer_within
 from proxy.cache.exposure import ExposureGuard
 from proxy.cache.facts import Facts
@@ -27,16 +28,19 @@ from proxy.cache.freshness import (
     Policy,
     Stale,
     before,
-    fresh_window,
 )
 from proxy.cache.manifests import ManifestCache, Served, unfinishable
+from proxy.cache.offline import OfflineImages
 from proxy.cache.records import TagRecord
 from proxy.cache.shared import Shared
 from proxy.cache.standing import Standing
 from proxy.cache.tag_answers import TagAnswers
+from proxy.cache.tag_instead import Instead
 from proxy.cache.tag_questions import Decision, TagQuestions
-from proxy.cache.tag_stale import Reason, StaleTags
-from proxy.errors import AccessDenied, UnknownManifest, UpstreamLimited, UpstreamUnavailable
+from proxy.cache.tag_stale import StaleTags
+from proxy.cache.tag_standing import TagStanding
+from proxy.cache.uses import ImageUses
+from proxy.errors import AccessDenied, UnknownManifest, UpstreamUnavailable
 from proxy.oci.digest import Digest
 from proxy.oci.manifests import Manifest
 from proxy.oci.names import Reference, Repository, Tag
@@ -62,7 +66,10 @@ class TagCache:
         negative_s: float,
         revalidate_budget_s: float,
         header_budget_s: float,
+        uses: ImageUses | None = None,
     ) -> None:
+        """`uses`: hears of every manifest that is served."""
+        self._uses = uses or ImageUses()
         self._manifests = manifests
         self._facts = facts
         self._exposure = exposure
@@ -70,7 +77,13 @@ class TagCache:
         self._policies = policies
         self._revalidate_budget_s = revalidate_budget_s
         self._header_budget_s = header_budget_s
+        self._offline = OfflineImages(manifests=manifests, facts=facts)
+        self._as_of = AsOf(manifests=manifests, facts=facts, offline=self._offline)
+        self._standing = TagStanding(
+            manifests=manifests, facts=facts, exposure=exposure, policies=policies, clock=clock
+        )
         self._stale = StaleTags(manifests=manifests, observe=observe)
+        self._instead = Instead(self._stale, policies=policies, clock=clock)
         self._questions = TagQuestions(
             manifests=manifests,
             answers=TagAnswers(shared=shared, manifests=manifests, policies=policies, clock=clock),
@@ -83,56 +96,93 @@ class TagCache:
         )
 
     async def serve(
-        self, upstream: Upstream, repository: Repository, reference: Reference, *, body: bool
+        self,
+        upstream: Upstream,
+        repository: Repository,
+        reference: Reference,
+        *,
+        body: bool,
+        as_of: float | None = None,
     ) -> Served:
-        """The manifest; without `body` the descriptor alone may do.
+        """The manifest; without `body` the descriptor alone may do. `as_of`: by a tag as
+        it stood then (seconds since the epoch); None: as the upstream's policy says.
 
         Raises `UnknownManifest`, `AccessDenied`, `UpstreamUnavailable` (within
-        the header budget, over everything that is asked).
+        the header budget, over everything that is asked), `StorageUnavailable`.
         """
-        async with answer_within(self._header_budget_s, upstream):
-            await self._exposure.check(upstream, repository, "manifests", str(reference))
-            match reference:
-                case Digest():
-                    return await self._by_digest(upstream, repository, reference)
-                case Tag():
-                    return await self._by_tag(upstream, repository, reference, body=body)
+        served = await self._serve(upstream, repository, reference, body=body, as_of=as_of)
+        if served.manifest is not None:
+            self._uses.note(upstream, repository, reference, served.manifest)
+        return served
 
     async def held(
         self, upstream: Upstream, repository: Repository, reference: Reference
     ) -> Manifest | None:
         """What is here for a reference, however old; nobody is asked."""
         if isinstance(reference, Tag):
-            record = await self._facts.tag(upstream, repository, reference)
-            if record is None:
+            when = self._policies[upstream.name].as_of
+            named = await self._as_of.named(upstream, repository, reference, when)
+            if named is None:
                 return None
-            reference = record.current.digest
+            reference = named
         return await self._manifests.held(upstream, repository, reference)
 
-    def standing(
-        self, upstream: Upstream, repository: Repository, reference: Reference, served: Served
-    ) -> Standing | None:
-        """For how long `serve` would answer this again, at once; None if not now.
+    async def tags_as_of(
+        self, upstream: Upstream, repository: Repository, when: float, held: Iterable[str]
+    ) -> list[str]:
+        """See `AsOf.tags`."""
+        return await self._as_of.tags(upstream, repository, when, held)
 
-        Looks at what is remembered now, not at what was true when `served` came about.
-        """
-        shown = self._exposure.standing(upstream, repository)
-        if shown is None or served.manifest is None or served.outcome != "hit" or served.warning:
+    def standing(
+        self,
+        upstream: Upstream,
+        repository: Repository,
+        reference: Reference,
+        served: Served,
+        *,
+        as_of: float | None = None,
+    ) -> Standing | None:
+        """See `TagStanding.of`."""
+        found = self._standing.of(upstream, repository, reference, served, as_of=as_of)
+        manifest = served.manifest
+        if found is None or manifest is None:
             return None
-        held = self._manifests.standing(upstream, repository, served.manifest)
-        if held is None:
-            return None
-        if isinstance(reference, Digest):
-            return held.on(shown) if served.descriptor.digest == reference else None
-        known = self._facts.tag_life(upstream, repository, reference)
-        if known is None or known[0].current.digest != served.descriptor.digest:
-            return None
-        window = fresh_window(known[0], self._policies[upstream.name])
-        return held.on(Standing((known[1],), *window)).on(shown)
+
+        def touch() -> None:
+            self._uses.note(upstream, repository, reference, manifest)
+
+        return Standing(touch=touch).on(found)
 
     async def aclose(self) -> None:
         """Stop asking."""
         await self._questions.aclose()
+
+    async def _serve(
+        self,
+        upstream: Upstream,
+        repository: Repository,
+        reference: Reference,
+        *,
+        body: bool,
+        as_of: float | None,
+    ) -> Served:
+        async with answer_within(self._header_budget_s, upstream):
+            await self._exposure.check(upstream, repository, "manifests", str(reference))
+            if isinstance(reference, Tag):
+                when = self._policies[upstream.name].as_of if as_of is None else as_of
+                if when is not None:
+                    return await self._as_of.serve(upstream, repository, reference, when, body=body)
+            if upstream.offline:
+                return await self._offline.serve(upstream, repository, reference)
+            match reference:
+                case Digest():
+                    return await self._by_digest(upstream, repository, reference)
+                case Tag() if not self._policies[upstream.name].of(repository, reference).cached:
+                    return await self._questions.uncached(
+                        upstream, repository, reference, body=body
+                    )
+                case Tag():
+                    return await self._by_tag(upstream, repository, reference, body=body)
 
     async def _by_digest(
         self, upstream: Upstream, repository: Repository, digest: Digest
@@ -149,8 +199,8 @@ class TagCache:
     async def _by_tag(
         self, upstream: Upstream, repository: Repository, tag: Tag, *, body: bool
     ) -> Served:
+        policy = self._policies[upstream.name].of(repository, tag)
         record = await self._facts.tag(upstream, repository, tag)
-        policy = self._policies[upstream.name]
         match before(record, now=self._clock(), policy=policy):
             case Fresh(fresh):
                 return await self._current(upstream, repository, fresh, body=body)
@@ -179,6 +229,9 @@ class TagCache:
         self, upstream: Upstream, repository: Repository, tag: Tag, record: TagRecord
     ) -> Decision | Served:
         """Ask, but not for long while something can be served."""
+        spared = await self._instead.spared(upstream, repository, record, None)
+        if spared is not None:
+            return spared
         try:
             async with asyncio.timeout(self._revalidate_budget_s):
                 return await self._questions.revalidate(upstream, repository, tag)
@@ -205,7 +258,7 @@ class TagCache:
             digest = record.current.digest
             manifest, outcome = await self._manifests.get(upstream, repository, digest)
         except _NOT_HAD as error:
-            return await self._instead(upstream, repository, record, error)
+            return await self._instead.of(upstream, repository, record, error)
         return Served(manifest.descriptor, manifest, outcome)
 
     async def _moved(
@@ -213,6 +266,10 @@ class TagCache:
     ) -> Served:
         """The new image; the old one, whose record has not moved, is better than none."""
         record = await self._facts.tag(upstream, repository, tag)
+        if record is not None:
+            spared = await self._instead.spared(upstream, repository, record, new.current)
+            if spared is not None:
+                return spared
         try:
             async with asyncio.timeout(self._revalidate_budget_s):
                 return await self._questions.follow(upstream, repository, tag, new, body=body)
@@ -225,28 +282,5 @@ class TagCache:
         except _NOT_HAD as error:
             if record is None:
                 raise
-            return await self._instead(upstream, repository, record, error)
+            return await self._instead.of(upstream, repository, record, error)
         return await self._questions.follow(upstream, repository, tag, new, body=body)
-
-    async def _instead(
-        self,
-        upstream: Upstream,
-        repository: Repository,
-        record: TagRecord,
-        error: UpstreamUnavailable | UnknownManifest | AccessDenied,
-    ) -> Served:
-        """What of the record can be served although `error`; raises it if nothing."""
-        match error:
-            case UpstreamLimited():
-                reason: Reason = "limited"
-            case AccessDenied():
-                policy = self._policies[upstream.name]
-                if self._clock() - record.checked_at > policy.stale_max_s:
-                    raise error
-                reason = "refused"
-            case _:
-                reason = "unreachable"
-        stale = await self._stale.find(upstream, repository, record, reason)
-        if stale is None:
-            raise error
-        return stale

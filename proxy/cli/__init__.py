@@ -8,7 +8,43 @@ in every container.
 Exit codes: 0 done, 1 it failed, 2 the command line or the configuration is wrong.
 """
 
-from proxy.cli import configuration, doctor, explain, mirror_config, run, upkeep
+from proxy.cli import (
+    configuration,
+    doctor,
+    explain,
+    export,
+    history,
+    import_,
+    keeping,
+    keys,
+    mirror_config,
+    missing,
+    quota,
+    rehearse,
+    run,
+    savings,
+    upkeep,
+    warm,
+)
 from proxy.cli.application import app, main
 
-__all__ = ["app", "configuration", "doctor", "explain", "main", "mirror_config", "run", "upkeep"]
+__all__ = [
+    "app",
+    "configuration",
+    "doctor",
+    "explain",
+    "export",
+    "history",
+    "import_",
+    "keeping",
+    "keys",
+    "main",
+    "mirror_config",
+    "missing",
+    "quota",
+    "rehearse",
+    "run",
+    "savings",
+    "upkeep",
+    "warm",
+]

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 import typer
 
 from proxy.cli.application import AdminOption, ConfigOption, JsonOption, app, get
+from proxy.config.moments import spelled
 
 _READ = {
     "registry": "by the registry's name {name}",
@@ -77,16 +78,26 @@ def _credentials(upstream: dict[str, Any]) -> str:
 
 
 def _tag(tag: dict[str, Any]) -> str:
+    rule = "" if tag["rule"] is None else f" (rule {tag['rule']})"
+    if tag["served"] == "uncached":
+        return f"asked for with each pull, never kept{rule}"
+    if tag["served"] == "as_of":
+        named = tag["digest"] if tag["known"] else "not known"
+        return f"{named} as of {spelled(tag['as_of'])}"
     if not tag["known"]:
-        return "never seen here"
+        return f"never seen here{rule}"
     now = time.time()
     ago = f"confirmed {_span(now - tag['checked_at'])} ago"
-    due = (
-        f"asked again in {_span(tag['next_check_at'] - now)} at the earliest"
-        if tag["fresh"]
-        else "asked again with the next pull"
-    )
-    return f"{tag['digest']}\n{'':12}{ago}, {due}"
+    match tag["served"]:
+        case "offline":
+            due = "not asked again: its upstream is offline"
+        case "immutable":
+            due = "never asked again"
+        case "fresh":
+            due = f"asked again in {_span(tag['next_check_at'] - now)} at the earliest"
+        case _:
+            due = "asked again with the next pull"
+    return f"{tag['digest']}\n{'':12}{ago}, {due}{rule}"
 
 
 def _span(seconds: float) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from proxy.cli.application import AdminOption, ConfigOption, JsonOption, app, post
+from proxy.cli.application import AdminOption, ConfigOption, JsonOption, app, lines, post
+from proxy.config.units import format_size, parse_size
 
 
 @app.command()
@@ -32,15 +33,52 @@ def evict(
     admin: AdminOption = None,
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go.")] = False,
+    free: Annotated[
+        str | None,
+        typer.Option(help="So much is to come free on its disk, such as 10GiB; else what is over."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Have a running proxy bring S3 within its `bytes_max` and `expire_s` now."""
-    done = post(config, admin, f"/evict?dry_run={int(dry_run)}")
+    """Have a running proxy drop now what is to go: by the rules of `keep.retention`, and
+    what does not fit into S3's `bytes_max` and `expire_s` and into its disk's bounds.
+
+    A dry run tells of which images it is, and why.
+    """
+    asked = {"dry_run": dry_run, "free_bytes": _bytes(free)}
+    images: list[dict[str, Any]] = []
+    done: dict[str, Any] = {}
+    for one in lines(config, admin, "/keep/evict", asked):
+        if "done" in one:
+            done = one
+        elif as_json:
+            images.append(one)
+        else:
+            size = format_size(one["bytes"])
+            typer.echo(f"{one['image']} ({one['where']}): {size} in {one['blobs']} blobs")
+            typer.echo(f"  {one['why']}")
+    stored, disk, kept = done["s3"], done["disk"], done["retention"]
     if as_json:
-        typer.echo(json.dumps(done))
-    elif done["elsewhere"]:
-        typer.echo("another replica is at it")
-    else:
-        verb = "would drop" if dry_run else "dropped"
-        typer.echo(f"{verb} {done['dropped']} blobs, {done['dropped_bytes']} bytes")
-        typer.echo(f"{done['kept']} blobs, {done['kept_bytes']} bytes stay")
+        # What is told of S3 stands where it stood before there was more.
+        typer.echo(
+            json.dumps({**(stored or {}), "disk": disk, "retention": kept, "images": images})
+        )
+        return
+    verb = "would drop" if dry_run else "dropped"
+    typer.echo(f"retention: {verb} {kept['images']} images, {kept['freed_bytes']} bytes here")
+    if stored is not None and stored["elsewhere"]:
+        typer.echo("S3: another replica is at it")
+    elif stored is not None:
+        typer.echo(f"S3: {verb} {stored['dropped']} blobs, {stored['dropped_bytes']} bytes")
+        typer.echo(f"  {stored['kept']} blobs, {stored['kept_bytes']} bytes stay")
+    about = "about " if dry_run and disk["dropped_bytes"] else ""
+    typer.echo(f"disk: {verb} {about}{disk['dropped_bytes']} bytes")
+    typer.echo(f"  {disk['kept_bytes']} bytes are kept now")
+
+
+def _bytes(text: str | None) -> int:
+    """How many a size means, or the end of the program."""
+    try:
+        return 0 if text is None else parse_size(text)
+    except ValueError as error:
+        typer.echo(f"entrepot: --free {error}", err=True)
+        raise typer.Exit(2) from error

@@ -36,14 +36,9 @@ def plan(wish: Wish) -> Plan:
     # The version is kind's own and says nothing of the containerd in its image.
     hosts = Wish(server=wish.server, registries=wish.registries, ca=wish.ca, now=wish.now)
     files = containerd.host_files(hosts, folder=f"{FOLDER}/certs.d", seen_at=containerd.FOLDER)
-    notes = ["repeat extraMounts for every further node"]
-    if wish.server.loopback:
-        notes.append(
-            f"{wish.server.url} is the node itself when seen from a node; name this machine"
-        )
     return Plan(
         ledger=f"{FOLDER}/written.json",
         files=(File(path=CONFIG, content=f"# {MARK}\n{dumped(cluster)}"), *files),
         then=(f"kind create cluster --config {CONFIG}",),
-        notes=tuple(notes),
+        notes=("repeat extraMounts for every further node", *wish.server.unseen()),
     )

@@ -21,16 +21,11 @@ def plan(wish: Wish) -> Plan:
     """The patch for Talos nodes."""
     documents = _before_1_12(wish) if wish.older_than(1, 12) else _documents(wish)
     content = dumped(*documents)
-    notes = []
-    if wish.server.loopback:
-        notes.append(
-            f"{wish.server.url} is the node itself when seen from a node; name this machine"
-        )
     return Plan(
         ledger=f"{FOLDER}/written.json",
         files=(File(path=PATCH, content=f"# {MARK}\n{content}"),),
         then=(f"talosctl patch machineconfig --nodes NODE --patch @{PATCH}",),
-        notes=tuple(notes),
+        notes=wish.server.unseen(),
     )
 
 

@@ -83,6 +83,12 @@ class Server:
         host = self.netloc.rpartition(":")[0] or self.netloc
         return host in {"localhost", "[::1]"} or host.startswith("127.")
 
+    def unseen(self) -> tuple[str, ...]:
+        """What to know where nodes are machines of their own, if they can't get there."""
+        if not self.loopback:
+            return ()
+        return (f"{self.url} is the node itself when seen from a node; name this machine",)
+
 
 @dataclass(frozen=True, slots=True)
 class Registry:

@@ -4,6 +4,7 @@
 once. Everything else in the program is handed `Settings` and trusts it.
 """
 
+from proxy.config.keep import KeepSettings, RetentionRule
 from proxy.config.load import DEFAULT_FILE, load
 from proxy.config.problems import ConfigError, Problem
 from proxy.config.redis import RedisSettings
@@ -17,8 +18,10 @@ __all__ = [
     "DEFAULT_FILE",
     "SCALARS",
     "ConfigError",
+    "KeepSettings",
     "Problem",
     "RedisSettings",
+    "RetentionRule",
     "S3Settings",
     "Settings",
     "StorageSettings",

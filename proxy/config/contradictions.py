@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from proxy.config import fleet
+from proxy.config import fleet, quota
 from proxy.config.presets import PRESETS
-from proxy.config.problems import Loc, Origins, Problem, suggestion, unreadable
+from proxy.config.problems import Loc, Origins, Problem, dotted, suggestion, unreadable
 from proxy.config.settings import Settings
+from proxy.config.tag_rules import TagRule
 from proxy.config.upstreams import UpstreamSettings
 from proxy.config.values import host_and_port
 from proxy.errors import InvalidName
@@ -31,6 +32,8 @@ def contradictions(
 ) -> Iterator[Problem]:
     """Problems between the values; `names` are all upstreams, broken ones too."""
     yield from _listeners(settings, origins)
+    yield from _further_listeners(settings, origins)
+    yield from _rules(("tag_rules",), settings.tag_rules, origins)
     yield from _top_files(settings, origins)
     yield from fleet.contradictions(settings, origins)
     for name in names:
@@ -43,6 +46,7 @@ def contradictions(
     yield from _claims(settings, names, origins)
     for name, upstream in settings.upstreams.items():
         yield from _upstream(("upstreams", name), upstream, origins)
+        yield from _rules(("upstreams", name, "tag_rules"), upstream.tag_rules, origins)
 
 
 def _listeners(settings: Settings, origins: Origins) -> Iterator[Problem]:
@@ -56,6 +60,33 @@ def _listeners(settings: Settings, origins: Origins) -> Iterator[Problem]:
         yield origins.problem(
             ("tls_client_ca_file",), "needs `tls_cert_file` and `tls_key_file` too"
         )
+
+
+def _further_listeners(settings: Settings, origins: Origins) -> Iterator[Problem]:
+    taken = {settings.listen: "`listen`", settings.admin_listen: "`admin_listen`"}
+    if settings.peer_listen is not None:
+        taken.setdefault(settings.peer_listen, "`peer_listen`")
+    for index, one in enumerate(settings.listeners):
+        if host_and_port(one.listen)[1] == 0:
+            continue
+        if (other := taken.get(one.listen)) is not None:
+            loc: Loc = ("listeners", index, "listen")
+            yield origins.problem(loc, f"is the same address as {other}")
+        taken.setdefault(one.listen, f"`listeners[{index}]`")
+
+
+def _rules(loc: Loc, rules: Sequence[TagRule], origins: Origins) -> Iterator[Problem]:
+    """A rule that never gets its turn was meant to."""
+    first: dict[str, int] = {}
+    for index, rule in enumerate(rules):
+        for before in (rule.match, "*:*"):
+            if before in first:
+                yield origins.problem(
+                    (*loc, index, "match"),
+                    f"never gets its turn: `{dotted((*loc, first[before]))}` matches the same",
+                )
+                break
+        first.setdefault(rule.match, index)
 
 
 def _top_files(settings: Settings, origins: Origins) -> Iterator[Problem]:
@@ -134,6 +165,13 @@ def _upstream(loc: Loc, upstream: UpstreamSettings, origins: Origins) -> Iterato
             if getattr(upstream, key) is not None
         )
         yield origins.problem((*loc, given), "needs `username` too")
+    yield from quota.contradictions(
+        loc,
+        upstream.username,
+        upstream.credentials,
+        (upstream.quota_reserve, upstream.quota_warm_reserve),
+        origins,
+    )
     if upstream.insecure and upstream.ca_file:
         yield origins.problem((*loc, "insecure"), "says not to verify, but `ca_file` is given")
     if upstream.ca_file and (trouble := unreadable(upstream.ca_file)):

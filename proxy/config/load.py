@@ -14,15 +14,21 @@ from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
 
-from proxy.config import secrets
+from proxy.config import quota, secrets
+from proxy.config.bundles import BundleSettings
 from proxy.config.contradictions import contradictions
 from proxy.config.document import Document, read
+from proxy.config.keep import KeepSettings, RetentionRule
+from proxy.config.link import LinkHours, LinkSettings, UpstreamLinkSettings
 from proxy.config.presets import PRESETS
 from proxy.config.problems import ConfigError, Loc, Origins, Problem, plain, suggestion
+from proxy.config.pull_listeners import PullListener
 from proxy.config.redis import REDIS_SECRETS, RedisSettings
 from proxy.config.settings import SCALARS, TOP_SECRETS, Settings
 from proxy.config.storage import S3_SECRETS, S3Settings, StorageSettings
+from proxy.config.tag_rules import TagRule
 from proxy.config.upstreams import SECRETS, UpstreamSettings
+from proxy.config.warm import WarmLearned, WarmRun, WarmSettings
 
 DEFAULT_FILE = Path("/etc/entrepot/entrepot.yaml")
 PREFIX = "ENTREPOT_"
@@ -175,6 +181,9 @@ def _upstreams(
         problems += secrets.fill(
             ("upstreams", name), fields, UpstreamSettings, SECRETS, environ=environ, origins=origins
         )
+        problems += quota.with_secrets(
+            ("upstreams", name), fields, environ=environ, origins=origins
+        )
         merged[name] = _over_preset(merged.get(name, {}), fields)
     return merged, problems
 
@@ -197,17 +206,49 @@ def _validated(data: dict[str, Any], origins: Origins) -> tuple[Settings | None,
     problems = []
     for detail in details:
         loc = detail["loc"]
-        problems.append(origins.problem(loc, plain(detail, _model_at(loc).model_fields)))
-        _leave_out(data, loc, whole=detail["type"] == "missing" or loc[-1] == "url")
+        problems.append(origins.problem(loc, plain(detail, _keys(_model_at(loc)))))
+        _leave_out(data, loc, whole=_all_of_it(loc, detail["type"]))
     try:
         return Settings.model_validate(data), problems
     except ValidationError:  # what is left depended on what was wrong
         return None, problems
 
 
-def _model_at(loc: Loc) -> type[BaseModel]:
+def _all_of_it(loc: Loc, kind: str) -> bool:
+    """Whether nothing can be made of the section without the value at `loc`."""
+    return loc[-1] == "url" or (kind == "missing" and "link" not in loc)
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    """As they are written."""
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _model_at(loc: Loc) -> type[BaseModel]:  # noqa: C901 - a flat case per section
     """Whose field stands at `loc`."""
     match loc:
+        case ("keep", "retention", _, *_):
+            return RetentionRule
+        case ("keep", _, *_):
+            return KeepSettings
+        case ("warm", "schedule", _, *_):
+            return WarmRun
+        case ("warm", "learned", _, *_):
+            return WarmLearned
+        case ("warm", _, *_):
+            return WarmSettings
+        case ("upstreams", _, "tag_rules", _, *_) | ("tag_rules", _, *_):
+            return TagRule
+        case ("listeners", _, *_):
+            return PullListener
+        case ("link", "hours", _, *_) | ("upstreams", _, "link", "hours", _, *_):
+            return LinkHours
+        case ("link", _, *_):
+            return LinkSettings
+        case ("upstreams", _, "link", _, *_):
+            return UpstreamLinkSettings
+        case ("upstreams", _, "credentials", _, *_):
+            return quota.CredentialSettings
         case ("upstreams", *_):
             return UpstreamSettings
         case ("storage", "s3", _, *_):
@@ -216,6 +257,8 @@ def _model_at(loc: Loc) -> type[BaseModel]:
             return StorageSettings
         case ("redis", _, *_):
             return RedisSettings
+        case ("bundles", _, *_):
+            return BundleSettings
         case _:
             return Settings
 

@@ -60,6 +60,8 @@ def named_variables(data: Any) -> frozenset[str]:
         if isinstance(part, dict):
             waiting.extend(part.values())
             named |= {v for k, v in part.items() if k.endswith("_env") and isinstance(v, str)}
+        elif isinstance(part, list):
+            waiting.extend(part)
     return frozenset(named)
 
 

@@ -12,11 +12,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from proxy.config.bundles import BundleSettings
+from proxy.config.keep import KeepSettings
+from proxy.config.link import LinkSettings
+from proxy.config.pull_listeners import PullListeners
 from proxy.config.redis import RedisSettings
 from proxy.config.storage import StorageSettings
+from proxy.config.tag_rules import TagRules
 from proxy.config.units import Seconds, SecondsOrNone, Size, SizeOrNone
 from proxy.config.upstreams import UpstreamSettings
 from proxy.config.values import Listen, Secret, Text, Url
+from proxy.config.warm import WarmSettings
 
 _KIB, _MIB, _GIB = 1024, 1024**2, 1024**3
 
@@ -44,6 +50,9 @@ class Settings(BaseModel):
         default=1, description="Version of this file's format."
     )
     listen: Listen = Field(default="127.0.0.1:5000", description="Address for pulls.")
+    listeners: PullListeners = Field(
+        default=(), description="Further addresses for pulls; see the table below."
+    )
     admin_listen: Listen = Field(
         default="127.0.0.1:5001",
         description="Address for health, metrics and the admin API; not for the public.",
@@ -107,6 +116,16 @@ class Settings(BaseModel):
         default=7 * 86400,
         description="How long a tag is still served after its upstream began to refuse us.",
     )
+    tag_rules: TagRules = Field(
+        default=(),
+        description="Rules for tags by pattern, after those of their upstream: of all the first "
+        "that matches holds; see the table below.",
+    )
+    offline: bool = Field(
+        default=False,
+        description="Never dial any upstream, for anything. Tags are served whatever their age; "
+        "what is not here is told by name, with how to bring it in.",
+    )
     negative_s: Seconds = Field(
         default=10, description='How long "there is no such thing" is remembered.'
     )
@@ -168,6 +187,11 @@ class Settings(BaseModel):
         default=None, description="An environment variable with the peer secret."
     )
     access_log: bool = Field(default=True, description="Log one line for each request.")
+    savings_clients: bool = Field(
+        default=True,
+        description="Tell savings by client subnet (/24, for IPv6 /56), too; `false`: never look "
+        "at addresses for them.",
+    )
     otlp_url: Url | None = Field(
         default=None,
         description="Where to send traces by OTLP over HTTP (`http://HOST:4318/v1/traces`); "
@@ -182,15 +206,29 @@ class Settings(BaseModel):
     upstreams: dict[str, UpstreamSettings] = Field(
         default_factory=dict, description="The registries, by name; see the next table."
     )
+    link: LinkSettings = Field(
+        default=LinkSettings(), description="How much of the link upstreams may fill, when."
+    )
+    warm: WarmSettings = Field(
+        default=WarmSettings(), description="What is brought before anybody asks for it, when."
+    )
     storage: StorageSettings = Field(
         default_factory=StorageSettings, description="S3, beside the local disk."
     )
     redis: RedisSettings | None = Field(
         default=None, description="What replicas coordinate through."
     )
+    keep: KeepSettings = Field(
+        default=KeepSettings(), description="What stays, and how long the rest."
+    )
+    bundles: BundleSettings = Field(
+        default_factory=BundleSettings, description="Whose bundles are believed."
+    )
 
 
-SECTIONS = frozenset({"upstreams", "storage", "redis"})
+SECTIONS = frozenset(
+    {"upstreams", "keep", "warm", "link", "storage", "redis", "bundles", "listeners", "tag_rules"}
+)
 SCALARS: tuple[str, ...] = tuple(name for name in Settings.model_fields if name not in SECTIONS)
 """The keys that are also `ENTREPOT_<KEY>` in the environment."""
 TOP_SECRETS = ("peer_secret",)

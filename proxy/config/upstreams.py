@@ -6,6 +6,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from proxy.config.link import UpstreamLinkSettings
+from proxy.config.moments import MomentOrNone
+from proxy.config.quota import CredentialList, QuotaReserve
+from proxy.config.tag_rules import TagRules
 from proxy.config.units import Seconds, SecondsOrNone
 from proxy.config.values import Expose, HostPorts, ProxyUrl, Secret, Text, Url
 
@@ -41,6 +45,24 @@ class UpstreamSettings(BaseModel):
     password_env: Text | None = Field(
         default=None, description="An environment variable with the password."
     )
+    credentials: CredentialList = Field(
+        default=(),
+        description="Further logins, used in turn with `username`: whoever has most pulls left. "
+        "All must be able to see the same things; clients may be shown what any of them may see, "
+        "as `expose` says. See the table below.",
+    )
+    quota_reserve: QuotaReserve = Field(
+        default="10%",
+        description="Where the registry counts pulls and tells how many are left (Docker Hub): so "
+        "many (`10`), or this share of its limit (`10%`), of each login are kept for what nobody "
+        "has here. Below it, a tag that moved is answered with the image that is held, for "
+        "`tag_stale_max_s` at most, and marked with a `Warning`. `0`: none.",
+    )
+    quota_warm_reserve: QuotaReserve = Field(
+        default="30%",
+        description="The same for warm-up and refresh, which spend nothing at all below it; "
+        "never less than `quota_reserve`.",
+    )
     expose: Expose = Field(
         default="public",
         description="With credentials, what anyone who reaches Entrepot may pull: `public` (what "
@@ -63,12 +85,26 @@ class UpstreamSettings(BaseModel):
     tag_stale_max_s: SecondsOrNone = Field(
         default=None, description="`tag_stale_max_s` for this upstream.", ge=0
     )
+    tag_rules: TagRules = Field(
+        default=(), description="Rules for its tags by pattern; see the table below."
+    )
+    offline: bool | None = Field(
+        default=None, description="`offline` for this upstream: `false` for one inside the gap."
+    )
+    as_of: MomentOrNone = Field(
+        default=None,
+        description="Serve its tags as they stood at this date (its beginning, UTC) or time, by "
+        "their history here; it is then asked for content by digest only.",
+    )
     connect_s: Seconds = Field(default=5, gt=0, description="Longest wait for a connection.")
     head_s: Seconds = Field(default=10, gt=0, description="Longest wait for a response head.")
     stall_s: Seconds = Field(
         default=30, gt=0, description="A body that does not move for this long is given up."
     )
     connections_max: int = Field(default=32, ge=1, description="Most connections at once.")
+    link: UpstreamLinkSettings = Field(
+        default=UpstreamLinkSettings(), description="How much of the link it may fill, when."
+    )
     relay_429: bool = Field(
         default=False,
         description="Tell clients 429 when the registry limits us, instead of 503 (from which "

@@ -19,6 +19,8 @@ from proxy.errors import (
     UpstreamLimited,
 )
 from proxy.events import Event
+from proxy.upstream.answers import PING
+from proxy.upstream.offline import Severable
 from proxy.upstream.registry import RegistryUpstream
 from proxy.upstreams import open_upstreams
 
@@ -30,14 +32,22 @@ async def examine(settings: Settings) -> list[Finding]:
         async with open_upstreams(settings, _unheard, shared) as upstreams:
             found: Sequence[list[Finding]] = await asyncio.gather(
                 *(
-                    _ask(one, settings.upstreams[name])
+                    _examine(one, settings.upstreams[name])
                     for name, one in upstreams.items()
-                    if isinstance(one, RegistryUpstream)
+                    if isinstance(one, Severable)
                 )
             )
     except StartupError as error:
         return [Finding("upstreams", "fail", str(error), "mend docker_config_file")]
     return [finding for several in found for finding in several]
+
+
+async def _examine(upstream: Severable, settings: UpstreamSettings) -> list[Finding]:
+    if upstream.offline:
+        said = f"{upstream.name} is offline by the settings, and is not asked"
+        return [Finding(f"upstream {upstream.name}", "ok", said)]
+    client = upstream.client
+    return await _ask(client, settings) if isinstance(client, RegistryUpstream) else []
 
 
 async def _ask(upstream: RegistryUpstream, settings: UpstreamSettings) -> list[Finding]:
@@ -61,11 +71,25 @@ async def _ask(upstream: RegistryUpstream, settings: UpstreamSettings) -> list[F
     clock = skew(f"clock {upstream.name}", date, now=time.time(), whose=upstream.name)
     if status == 401 and upstream.credentialed:
         return [Finding(name, "fail", f"{where} refuses our credentials", "check them"), clock]
+    refused = await _refused(upstream)
+    if refused is not None:
+        return [Finding(name, "fail", f"{where} refuses {refused}", "check its password"), clock]
     if status in {200, 401}:
         login = ", our login is accepted" if upstream.credentialed else ""
         return [Finding(name, "ok", f"{where} answers{login}"), clock]
     todo = "is the URL that of a registry? Its API is at URL/v2/"
     return [Finding(name, trouble, f"{where} answers {status} to /v2/", todo), clock]
+
+
+async def _refused(upstream: RegistryUpstream) -> str | None:
+    """Which of several logins is not let in; None where all are, or there is but one."""
+    if len(list(upstream.accounts)) < 2:
+        return None
+    try:
+        names = await upstream.accounts.refused(PING)
+    except EntrepotError as error:
+        return f"to say whether it knows all logins: {error}"
+    return f"the login {', '.join(names)}" if names else None
 
 
 def _todo(error: EntrepotError, *, wanted: bool) -> str:

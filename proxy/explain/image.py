@@ -12,11 +12,11 @@ from typing import Any
 from proxy.backing import Backing
 from proxy.cache.assembly import Cache
 from proxy.cache.exposure import ExposureGuard
-from proxy.cache.freshness import Fresh, before
 from proxy.cache.vouching import group_of
-from proxy.config import Settings
+from proxy.config import Settings, UpstreamSettings
 from proxy.errors import BadUpstreamAnswer
 from proxy.explain.pieces import Look, Pieces
+from proxy.explain.tag import TagExplainer
 from proxy.naming import Names, for_platform, own_platform
 from proxy.oci.digest import Digest
 from proxy.oci.manifests import INDEX_TYPES, Descriptor, Manifest, children, json_object
@@ -42,7 +42,7 @@ class Explainer:
         self._upstreams = upstreams
         self._clock = clock
         self._names = Names(settings)
-        self._policies = policies(settings)
+        self._tags = TagExplainer(cache.facts, policies(settings), clock=clock)
         self._expose = expose(settings)
         # One of its own: what it remembers of refusals is of no use here.
         self._exposure = ExposureGuard(
@@ -79,8 +79,8 @@ class Explainer:
         settings, health = self._settings.upstreams[upstream.name], upstream.health()
         if not upstream.credentialed:
             credentials = None
-        elif settings.username is not None:
-            credentials = f"user {settings.username}"
+        elif names := _users(settings):
+            credentials = f"user {names[0]}" if len(names) == 1 else f"users {', '.join(names)}"
         else:
             credentials = f"from {self._settings.docker_config_file}"
         rule = self._expose[upstream.name]
@@ -97,30 +97,10 @@ class Explainer:
 
     async def _reference(self, look: Look) -> tuple[dict[str, Any] | None, Digest | None]:
         """What the tag is known to name; None and the digest where there is no tag."""
-        reference, upstream = look.route.reference, look.upstream
+        reference = look.route.reference
         if isinstance(reference, Digest):
             return None, reference
-        record = await self._facts.tag(upstream, look.route.repository, reference)
-        policy, now = self._policies[upstream.name], self._clock()
-        if record is None:
-            look.asks.append(f"{upstream.name} is asked what the tag names (GET)")
-            look.certain = False
-            return {"tag": str(reference), "known": False}, None
-        fresh = isinstance(before(record, now=now, policy=policy), Fresh)
-        if not fresh:
-            look.asks.append(f"{upstream.name} is asked whether the tag still names this (HEAD)")
-        return {
-            "tag": str(reference),
-            "known": True,
-            "digest": str(record.current.digest),
-            "previous": None if record.previous is None else str(record.previous.digest),
-            "since": record.fetched_at,
-            "checked_at": record.checked_at,
-            "fresh": fresh,
-            "fresh_s": policy.fresh_s,
-            # Not before; and then only when somebody asks for it.
-            "next_check_at": record.checked_at + policy.fresh_s if fresh else now,
-        }, record.current.digest
+        return await self._tags.document(look, reference)
 
     async def _descend(self, look: Look, digest: Digest, size: int | None = None) -> None:
         """The manifest, and what below it belongs to the platform."""
@@ -154,3 +134,9 @@ class Explainer:
             own = isinstance(config, dict) and config.get("digest") == str(blob.digest)
             kind = "config" if own else "layer"
             await self._pieces.add(look, kind, blob.digest, blob.size, blob.media_type)
+
+
+def _users(settings: UpstreamSettings) -> list[str]:
+    """Whom the settings name; all are used in turn."""
+    given = (settings.username, *(one.username for one in settings.credentials))
+    return [name for name in given if name is not None]

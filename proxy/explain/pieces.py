@@ -10,7 +10,6 @@ from typing import Any
 
 from proxy.backing import Backing
 from proxy.cache.assembly import Cache
-from proxy.cache.spool import Spool
 from proxy.cache.vouching import group_of
 from proxy.errors import StorageUnavailable, TransferBroken
 from proxy.oci.digest import Digest
@@ -97,9 +96,7 @@ class Pieces:
         flight = self._cache.flights.get(key)
         if flight is None:
             return None
-        held = flight.content
-        written = held.written if isinstance(held, Spool) else flight.fetched
-        return {"written": written, "size": flight.size, "followers": flight.followers}
+        return {"written": flight.written, "size": flight.size, "followers": flight.followers}
 
     async def _stat(self, look: Look, asked: Awaitable[int | None]) -> int | None:
         try:

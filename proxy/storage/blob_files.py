@@ -10,11 +10,20 @@ import contextlib
 import os
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 from proxy.cache import keys
 from proxy.cache.local import OpenFile
 from proxy.ports import BlobKey
 from proxy.storage import files
+
+
+class FileTimes(NamedTuple):
+    """Size in bytes; when it was stored and last used, in seconds since the epoch."""
+
+    size: int
+    stored_at: float
+    used_at: float
 
 
 class BlobFiles:
@@ -48,6 +57,32 @@ class BlobFiles:
             raise files.translate(error, f"reading {key.digest}") from error
         finally:
             os.close(file.fd)
+
+    def peek(self, key: BlobKey, size_max: int) -> bytes | None:
+        """As `read`, but it is no use of the blob: its file's times stay."""
+        try:
+            fd = _open_unnoticed(self.path(key))
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise files.translate(error, f"opening {key.digest}") from error
+        try:
+            size = os.fstat(fd).st_size
+            return None if size > size_max else os.pread(fd, size, 0)
+        except OSError as error:
+            raise files.translate(error, f"reading {key.digest}") from error
+        finally:
+            os.close(fd)
+
+    def look(self, key: BlobKey) -> FileTimes | None:
+        """Its size and times."""
+        try:
+            stat = self.path(key).stat()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise files.translate(error, f"looking for {key.digest}") from error
+        return FileTimes(stat.st_size, stat.st_mtime, stat.st_atime)
 
     def stat(self, key: BlobKey) -> int | None:
         """Size in bytes."""
@@ -95,3 +130,12 @@ class BlobFiles:
         except OSError as error:
             raise files.translate(error, f"deleting {key.digest}") from error
         return size
+
+
+def _open_unnoticed(path: Path) -> int:
+    """The times of its use are eviction's; the kernel would change them, too."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NOATIME", 0))
+    except PermissionError:
+        # Only its owner may ask for that.
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)

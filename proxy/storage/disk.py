@@ -22,7 +22,7 @@ from proxy.events import Evicted
 from proxy.oci.digest import Digest
 from proxy.ports import BlobKey, Body, Observe, StoredBlob
 from proxy.storage import files
-from proxy.storage.blob_files import BlobFiles
+from proxy.storage.blob_files import BlobFiles, FileTimes
 from proxy.storage.room import Room
 from proxy.storage.touches import Touches
 
@@ -48,6 +48,18 @@ class DiskBlobs:
     def path(self, key: BlobKey) -> Path:
         """Where a blob's file is, if it is here."""
         return self._files.path(key)
+
+    # --- looking, which is no use and moves nothing; both block ------------------------
+
+    def peek_bytes_blocking(self, key: BlobKey, size_max: int) -> bytes | None:
+        """The whole blob if there is one of at most `size_max` bytes. Raises
+        `StorageUnavailable`.
+        """
+        return self._files.peek(key, size_max)
+
+    def look_blocking(self, key: BlobKey) -> FileTimes | None:
+        """Its size and times, None if it is not here. Raises `StorageUnavailable`."""
+        return self._files.look(key)
 
     # --- reading -----------------------------------------------------------------------
 
@@ -112,15 +124,30 @@ class DiskBlobs:
 
     async def inventory(self, group: str) -> AsyncIterator[StoredBlob]:
         """See `ports.Blobs`; a folder at a time."""
+        async for blob, _ in self.uses(group):
+            yield blob
+
+    async def uses(self, group: str) -> AsyncIterator[tuple[StoredBlob, float]]:
+        """As `inventory`, with when each was last used, in seconds since the epoch."""
         for folder in await asyncio.to_thread(self.room.folders, group):
-            for name, size, stored_at in await asyncio.to_thread(_details, folder):
+            for name, size, stored_at, used_at in await asyncio.to_thread(_details, folder):
                 with contextlib.suppress(InvalidDigest):
                     key = BlobKey(group, Digest.parse(f"{folder.parent.name}:{name}"))
-                    yield StoredBlob(key, size, stored_at)
+                    yield StoredBlob(key, size, stored_at), used_at
 
     def touch(self, key: BlobKey) -> None:
         """Note a use; written to the file about once a minute."""
         self._touches.note(key)
+
+    async def make_room(self, need: int) -> None:
+        """Drop what is most idle until `need` bytes fewer are kept, or nothing helps.
+
+        Raises `StorageUnavailable`.
+        """
+        try:
+            await self._evict(need)
+        except OSError as error:
+            raise files.translate(error, f"making room in {self._root}") from error
 
     # --- writing -----------------------------------------------------------------------
 
@@ -213,13 +240,13 @@ async def _chunks(file: OpenFile, start: int, end: int) -> AsyncIterator[bytes]:
         yield data
 
 
-def _details(folder: Path) -> list[tuple[str, int, float]]:
-    found: list[tuple[str, int, float]] = []
+def _details(folder: Path) -> list[tuple[str, int, float, float]]:
+    found: list[tuple[str, int, float, float]] = []
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):
                 stat = entry.stat()
-                found.append((entry.name, stat.st_size, stat.st_mtime))
+                found.append((entry.name, stat.st_size, stat.st_mtime, stat.st_atime))
     return found
 
 

@@ -148,7 +148,8 @@ class Room:
                     return dropped
             barren = 0
             while need > 0 and barren < _BARREN_ROUNDS_MAX:
-                sample = [c for c in self._sample() if not in_use(c.path)]
+                # Where nearly all is pinned, a wider look finds what is not.
+                sample = [c for c in self._sample(4**barren) if not in_use(c.path)]
                 chosen = choose(sample, need=need, now=time.time())
                 freed = sum(_unlink(c, dropped) for c in chosen)
                 need -= freed
@@ -171,13 +172,15 @@ class Room:
         ]
         return sorted(idle, key=lambda candidate: candidate.used_at)
 
-    def _sample(self) -> list[Candidate]:
-        """Files at random, spread over folders; all there are in a small store."""
+    def _sample(self, times: int) -> list[Candidate]:
+        """Files at random, spread over folders, so many times the usual number; all there
+        are in a small store.
+        """
         folders = [folder for group in self.groups() for folder in self.folders(group)]
         self._random.shuffle(folders)
         sample: list[Candidate] = []
         for scanned, folder in enumerate(folders):
-            if len(sample) >= SAMPLE_MIN and scanned >= _FOLDERS_A_SAMPLE_MIN:
+            if len(sample) >= SAMPLE_MIN * times and scanned >= _FOLDERS_A_SAMPLE_MIN:
                 break
             try:
                 names = os.listdir(folder)

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from proxy.events import FlightEnded, FlightResumed, FollowerJoined, ServedStale, TagMoved
 from proxy.telemetry.buckets import SECONDS
 
-_OUTCOMES = ("stored", "unkept", "failed", "mismatch", "refused")
+_OUTCOMES = ("stored", "partial", "unkept", "failed", "mismatch", "refused")
 _REASONS = ("unreachable", "limited", "refused", "slow")
 
 

@@ -1,6 +1,6 @@
-"""How much sooner clients had their answers than the upstream would have given them.
+"""What the upstreams were spared, and how much sooner clients had their answers.
 
-An estimate, and a modest one: an answer from the cache is compared with what this
+The time is an estimate, and a modest one: an answer from the cache is compared with what this
 very upstream took lately for its heads and, by the byte, for whole fills; only
 what was faster counts, and nothing before a fill has shown how fast the upstream
 is. Fills from S3 or from another replica say nothing about an upstream: a fill is
@@ -9,9 +9,16 @@ taken for the upstream's only if it sent as many bytes meanwhile.
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from proxy.events import BytesFetched, FlightEnded, FlightStarted, RequestServed, UpstreamAnswered
+from proxy.events import (
+    BytesFetched,
+    FlightEnded,
+    FlightStarted,
+    PullsServed,
+    RequestServed,
+    UpstreamAnswered,
+)
 
 # A small fill is all head; its bytes tell nothing of the line.
 _TELLING_BYTES = 256 * 1024
@@ -41,22 +48,42 @@ class _Pace:
 class _Upstream:
     """What one upstream has shown."""
 
-    __slots__ = ("byte_s", "fetched", "head_s", "saved")
+    __slots__ = ("byte_s", "fetched", "head_s", "saved_bytes", "saved_s")
 
-    def __init__(self, saved: Counter) -> None:
+    def __init__(self, saved_s: Counter, saved_bytes: Gauge) -> None:
         self.byte_s = _Pace()
         self.head_s = {"manifest": _Pace(), "blob": _Pace()}
         self.fetched = 0
-        self.saved = saved
+        self.saved_s = saved_s
+        self.saved_bytes = saved_bytes
 
 
-class SavedTime:
-    """The sum of it."""
+class Saved:
+    """The sums of it."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._saved = Counter(
+        self._saved_s = Counter(
             "entrepot_saved_seconds",
             "Time clients did not wait for an upstream, as estimated from its own pace.",
+            ("upstream",),
+            registry=registry,
+        )
+        self._saved_bytes = Gauge(
+            "entrepot_saved_bytes",
+            "Body bytes sent to clients less those fetched for them; falls when more is fetched "
+            "than is taken.",
+            ("upstream",),
+            registry=registry,
+        )
+        self._pulls = Counter(
+            "entrepot_pulls",
+            "Images that clients began to pull.",
+            ("upstream",),
+            registry=registry,
+        )
+        self._saved_pulls = Counter(
+            "entrepot_saved_pulls",
+            "Of these, those that needed no GET of a manifest from the upstream.",
             ("upstream",),
             registry=registry,
         )
@@ -66,7 +93,10 @@ class SavedTime:
 
     def expect(self, upstream: str) -> None:
         """There is such an upstream."""
-        self._saved.labels(upstream)
+        self._saved_s.labels(upstream)
+        self._saved_bytes.labels(upstream)
+        self._pulls.labels(upstream)
+        self._saved_pulls.labels(upstream)
 
     def answered(self, event: UpstreamAnswered) -> None:
         """How long an upstream takes to begin."""
@@ -76,7 +106,9 @@ class SavedTime:
 
     def fetched(self, event: BytesFetched) -> None:
         """Bytes came from an upstream."""
-        self._of(event.upstream).fetched += event.count
+        one = self._of(event.upstream)
+        one.fetched += event.count
+        one.saved_bytes.dec(event.count)
 
     def started(self, event: FlightStarted) -> None:
         """A fill began."""
@@ -92,16 +124,31 @@ class SavedTime:
 
     def request(self, event: RequestServed) -> None:
         """An answer: from the cache, it may have come sooner."""
-        if event.outcome not in _FROM_CACHE or event.upstream not in self._upstreams:
-            return
-        one = self._upstreams[event.upstream]
+        if event.upstream and event.outcome != "error":
+            one = self._of(event.upstream)
+            one.saved_bytes.inc(event.size * event.count)
+            one.saved_s.inc(self.seconds(event) * event.count)
+
+    def pulls(self, event: PullsServed) -> None:
+        """Images began to be pulled."""
+        self._pulls.labels(event.upstream).inc(event.count)
+        if event.saved:
+            self._saved_pulls.labels(event.upstream).inc(event.count)
+
+    def seconds(self, event: RequestServed) -> float:
+        """How much sooner one such answer came than the upstream's would have."""
+        one = self._upstreams.get(event.upstream)
+        if event.outcome not in _FROM_CACHE or one is None:
+            return 0.0
         pace = one.head_s.get(event.kind)
-        if pace is not None and one.byte_s.units:
-            expected_s = pace.mean + event.size * one.byte_s.mean
-            one.saved.inc(max(0.0, expected_s - event.duration_s) * event.count)
+        if pace is None or not one.byte_s.units:
+            return 0.0
+        return max(0.0, pace.mean + event.size * one.byte_s.mean - event.duration_s)
 
     def _of(self, upstream: str) -> _Upstream:
         one = self._upstreams.get(upstream)
         if one is None:
-            one = self._upstreams[upstream] = _Upstream(self._saved.labels(upstream))
+            one = self._upstreams[upstream] = _Upstream(
+                self._saved_s.labels(upstream), self._saved_bytes.labels(upstream)
+            )
         return one

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from proxy.events import BreakerMoved, BytesFetched, QuotaRead, TokenFetched, UpstreamAnswered
+from proxy.events import (
+    BreakerMoved,
+    BytesFetched,
+    CableMoved,
+    NotHeld,
+    TokenFetched,
+    UpstreamAnswered,
+)
 from proxy.telemetry.buckets import SECONDS
 
 _STATES = ("ok", "failing", "limited")
@@ -39,18 +46,6 @@ class UpstreamMetrics:
             ("upstream", "granted"),
             registry=registry,
         )
-        self._quota_limit = Gauge(
-            "entrepot_upstream_quota_limit",
-            "Pulls an upstream allows in its window, as its headers said.",
-            ("upstream",),
-            registry=registry,
-        )
-        self._quota_remaining = Gauge(
-            "entrepot_upstream_quota_remaining",
-            "Pulls an upstream has left for us, as its headers said.",
-            ("upstream",),
-            registry=registry,
-        )
         self._state = Gauge(
             "entrepot_upstream_state",
             "1 for the state an upstream is in.",
@@ -58,10 +53,25 @@ class UpstreamMetrics:
             registry=registry,
         )
 
+        self._offline = Gauge(
+            "entrepot_upstream_offline",
+            "1 while an upstream is not to be dialled: by `offline`, or in a rehearsal.",
+            ("upstream",),
+            registry=registry,
+        )
+        self._not_held = Counter(
+            "entrepot_not_held",
+            "Requests for what is not here, of upstreams that are not to be dialled.",
+            ("upstream",),
+            registry=registry,
+        )
+
     def expect(self, upstream: str) -> None:
         """There is such an upstream, and it is in order."""
         self.moved(BreakerMoved(upstream=upstream, state="ok", reason=""))
         self._requests.labels(upstream, "manifest", "GET", "200")
+        self._offline.labels(upstream)
+        self._not_held.labels(upstream)
         for kind in ("manifest", "blob"):
             self._fetched.labels(upstream, kind)
         for granted in ("true", "false"):
@@ -81,14 +91,15 @@ class UpstreamMetrics:
         """A token, or none."""
         self._tokens.labels(event.upstream, str(event.granted).lower()).inc()
 
-    def quota(self, event: QuotaRead) -> None:
-        """The newest reading."""
-        if event.limit is not None:
-            self._quota_limit.labels(event.upstream).set(event.limit)
-        if event.remaining is not None:
-            self._quota_remaining.labels(event.upstream).set(event.remaining)
-
     def moved(self, event: BreakerMoved) -> None:
         """The state it is in now."""
         for state in _STATES:
             self._state.labels(event.upstream, state).set(state == event.state)
+
+    def cut(self, event: CableMoved) -> None:
+        """Whether it may be dialled."""
+        self._offline.labels(event.upstream).set(event.cut)
+
+    def not_held(self, event: NotHeld) -> None:
+        """One request more that it would have been asked for."""
+        self._not_held.labels(event.upstream).inc()

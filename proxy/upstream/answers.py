@@ -35,6 +35,10 @@ class Ask:
     streams: bool = False
 
 
+PING = Ask(operation="ping", method="GET", repository="", path="/v2/")
+"""Whether it is a registry, and lets us in."""
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """The head of the final answer.

@@ -7,6 +7,7 @@ here, so that a body that is short of what its head promised can't look whole.
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from proxy.errors import BadUpstreamAnswer, TransferBroken
 from proxy.oci.manifests import media_type_of
 from proxy.ports import Chunk
 from proxy.upstream.direct import DIRECT_BYTES_MIN, DirectBody
+from proxy.upstream.link.pacer import Paced
 from proxy.upstream.translate import LIBRARY_ERRORS
 
 ERROR_BYTES_MAX = 64 * 1024
@@ -76,9 +78,15 @@ def blob_part(response: aiohttp.ClientResponse, name: str, *, start: int, end: i
 
 
 def blob_chunks(
-    response: aiohttp.ClientResponse, part: Part, name: str, *, stall_s: float
+    response: aiohttp.ClientResponse,
+    part: Part,
+    name: str,
+    *,
+    stall_s: float,
+    paced: Paced | None = None,
 ) -> AsyncIterator[Chunk]:
-    """The pieces of a blob as they arrive; a large one directly from its connection.
+    """The pieces of a blob as they arrive, or as `paced` lets them; a large one directly
+    from its connection.
 
     Raise `TransferBroken` when they end early, stall or are reset.
     """
@@ -90,8 +98,8 @@ def blob_chunks(
         and response.content_length == length
         and response.connection is not None
     ):
-        return DirectBody(response, length, name, stall_s=stall_s)
-    return BlobChunks(response, part, name)
+        return DirectBody(response, length, name, stall_s=stall_s, paced=paced)
+    return BlobChunks(response, part, name, paced)
 
 
 class BlobChunks(AsyncIterator[bytes]):
@@ -100,8 +108,12 @@ class BlobChunks(AsyncIterator[bytes]):
     Raises `TransferBroken` when they end early, stall or are reset.
     """
 
-    def __init__(self, response: aiohttp.ClientResponse, part: Part, name: str) -> None:
+    def __init__(
+        self, response: aiohttp.ClientResponse, part: Part, name: str, paced: Paced | None = None
+    ) -> None:
         self._content = response.content
+        self._paced = paced
+        self._waiter: asyncio.Future[None] | None = None
         self._missing = part.missing
         self._left = None if part.end is None else part.end - part.start
         self._name = name
@@ -110,8 +122,14 @@ class BlobChunks(AsyncIterator[bytes]):
         return self
 
     async def __anext__(self) -> bytes:
+        piece = None
+        if self._paced is not None:
+            # Little waits in memory, so while we do not read, the sender can't send either.
+            if self._paced.held and self._left != 0:
+                await self._turn()
+            piece = self._paced.piece
         try:
-            chunk = await self._content.readany()
+            chunk = await (self._content.readany() if piece is None else self._content.read(piece))
         except TimeoutError as error:
             raise TransferBroken(f"{self._name} stopped sending") from error
         except LIBRARY_ERRORS as error:
@@ -121,10 +139,21 @@ class BlobChunks(AsyncIterator[bytes]):
             if self._left < 0:
                 raise BadUpstreamAnswer(f"{self._name} sent more than it had announced")
         if chunk:
+            if self._paced is not None:
+                self._paced.took(len(chunk), self._wake)
             return chunk
         if self._missing or self._left:
             raise TransferBroken(f"{self._name} ended the transfer early")
         raise StopAsyncIteration
+
+    async def _turn(self) -> None:
+        while self._paced is not None and self._paced.held:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 async def read_whole(response: aiohttp.ClientResponse, name: str, *, bytes_max: int) -> bytes:

@@ -7,6 +7,7 @@ hold the sources that read what people already have.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -41,3 +42,22 @@ class StaticCredentials:
 
     async def get(self, *, refresh: bool = False) -> Credentials | None:  # noqa: ARG002 - the Protocol's signature; there is nothing newer to get
         return self.credentials
+
+
+def masked(source: CredentialSource | None) -> str:
+    """A name to tell logins apart by, that gives none away."""
+    match source:
+        case None:
+            return "anonymous"
+        case StaticCredentials(Credentials(username=name)):
+            return f"{name[:2]}…{name[-1:]}" if len(name) > 3 else f"{name[:1]}…"
+        case _:
+            return "Docker's config.json"
+
+
+def account_id(source: CredentialSource | None) -> str:
+    """The same on every replica, for the same login."""
+    name = masked(source)
+    if isinstance(source, StaticCredentials):
+        name = f"user {source.credentials.username}"
+    return hashlib.sha256(name.encode()).hexdigest()[:16]

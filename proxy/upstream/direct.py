@@ -21,6 +21,7 @@ from typing import Self
 import aiohttp
 
 from proxy.errors import TransferBroken
+from proxy.upstream.link.pacer import Paced
 from proxy.upstream.translate import LIBRARY_ERRORS
 
 DIRECT_BYTES_MIN = 4 * 1024 * 1024
@@ -28,20 +29,39 @@ _BLOCK_BYTES = 1024 * 1024
 _WAITING_BYTES_MAX = 2 * 1024 * 1024
 # A view into a block shorter than this is not worth asking the kernel for.
 _ROOM_MIN = 64 * 1024
-# What `sys.getrefcount` says of a block that only our list, the loop over it and the
-# call itself refer to.
-_UNUSED = 3
+
+
+def _counted(blocks: list[bytearray], references: int) -> bytearray | None:
+    """The first block of which `sys.getrefcount` says so much, as seen from here."""
+    for block in blocks:
+        if sys.getrefcount(block) == references:
+            return block
+    return None
+
+
+# What it says of a block that only a list refers to: the loop and the call may count, too,
+# which is for the version of Python to decide.
+_UNUSED = next(count for count in range(1, 9) if _counted([bytearray()], count) is not None)
 
 
 class DirectBody(asyncio.BufferedProtocol, AsyncIterator[memoryview]):
     """The next `length` bytes of a connection. Raises `TransferBroken` when they end
     early, stall for `stall_s`, or are reset.
+
+    `paced` says when the socket may be read; bytes that are here are handed out.
     """
 
     def __init__(
-        self, response: aiohttp.ClientResponse, length: int, name: str, *, stall_s: float
+        self,
+        response: aiohttp.ClientResponse,
+        length: int,
+        name: str,
+        *,
+        stall_s: float,
+        paced: Paced | None = None,
     ) -> None:
         self._name = name
+        self._paced = paced
         self._left = length
         self._stall_s = stall_s
         self._loop = asyncio.get_running_loop()
@@ -67,7 +87,7 @@ class DirectBody(asyncio.BufferedProtocol, AsyncIterator[memoryview]):
         self._heard_at = self._loop.time()
         self._timer = self._loop.call_later(stall_s, self._look)
         transport.set_protocol(self)
-        if self._left > 0 and self._waiting_bytes < _WAITING_BYTES_MAX:
+        if self._wanted:
             transport.resume_reading()
 
     # --- the reader ----------------------------------------------------------------
@@ -86,11 +106,18 @@ class DirectBody(asyncio.BufferedProtocol, AsyncIterator[memoryview]):
             await self._waiter
         view = self._waiting.popleft()
         self._waiting_bytes -= len(view)
-        if self._left and self._waiting_bytes < _WAITING_BYTES_MAX and self._error is None:
-            self._read_on()
+        self._read_on()
         return view
 
+    @property
+    def _wanted(self) -> bool:
+        """Whether more may be read from the socket."""
+        held = self._paced is not None and self._paced.held
+        return self._left > 0 and self._waiting_bytes < _WAITING_BYTES_MAX and not held
+
     def _read_on(self) -> None:
+        if not self._wanted or self._error is not None:
+            return
         if not self._transport.is_reading() and not self._transport.is_closing():
             # The time we did not listen is not the sender's.
             self._heard_at = self._loop.time()
@@ -103,6 +130,9 @@ class DirectBody(asyncio.BufferedProtocol, AsyncIterator[memoryview]):
         if len(self._block) - self._filled < _ROOM_MIN:
             self._block, self._filled = self._unused_block(), 0
         end = min(len(self._block), self._filled + self._left)
+        piece = None if self._paced is None else self._paced.piece
+        if piece is not None:
+            end = min(end, self._filled + piece)
         return memoryview(self._block)[self._filled : end]
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -126,14 +156,16 @@ class DirectBody(asyncio.BufferedProtocol, AsyncIterator[memoryview]):
         self._left -= len(view)
         self._waiting.append(view)
         self._waiting_bytes += len(view)
-        if self._left == 0 or self._waiting_bytes >= _WAITING_BYTES_MAX:
+        if self._paced is not None:
+            self._paced.took(len(view), self._read_on)
+        if not self._wanted:
             self._transport.pause_reading()
         self._wake()
 
     def _unused_block(self) -> bytearray:
-        for block in self._blocks:
-            if sys.getrefcount(block) == _UNUSED:
-                return block
+        unused = _counted(self._blocks, _UNUSED)
+        if unused is not None:
+            return unused
         self._blocks.append(bytearray(_BLOCK_BYTES))
         return self._blocks[-1]
 

@@ -17,13 +17,28 @@ from proxy.upstream.docker_config import DockerConfig
 def credential_source(
     upstream: UpstreamSettings, docker_config: DockerConfig | None
 ) -> CredentialSource | None:
-    """None: the upstream is used anonymously and shares the group `public`.
-
-    Runs no credential helper.
+    """The first of `credential_sources`. None: the upstream is used anonymously
+    and shares the group `public`.
     """
-    if upstream.username is not None and upstream.password is not None:
-        password = upstream.password.get_secret_value()
-        return StaticCredentials(Credentials(upstream.username, password))
-    if docker_config is None:
-        return None
-    return docker_config.source_for([urlsplit(upstream.url).netloc])
+    return next(iter(credential_sources(upstream, docker_config)), None)
+
+
+def credential_sources(
+    upstream: UpstreamSettings, docker_config: DockerConfig | None
+) -> tuple[CredentialSource, ...]:
+    """All logins at an upstream, those of the settings in their order.
+
+    Docker's file is asked only where the settings name none. Runs no credential helper.
+    """
+    found: list[CredentialSource] = []
+    own = (upstream.username, upstream.password)
+    for username, password in (
+        own,
+        *((one.username, one.password) for one in upstream.credentials),
+    ):
+        if username is not None and password is not None:
+            found.append(StaticCredentials(Credentials(username, password.get_secret_value())))
+    if not found and docker_config is not None:
+        dockers = docker_config.source_for([urlsplit(upstream.url).netloc])
+        return () if dockers is None else (dockers,)
+    return tuple(found)

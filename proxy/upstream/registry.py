@@ -21,8 +21,8 @@ from proxy.events import BreakerMoved, BytesFetched
 from proxy.oci.digest import Digest
 from proxy.oci.manifests import Descriptor, Manifest
 from proxy.oci.names import Reference, Repository, parse_reference
-from proxy.ports import BlobStat, Body, Clock, Observe, Quota, TagPage, UpstreamHealth
-from proxy.upstream.answers import Answer, Ask, absent, blob_ask, manifest_ask
+from proxy.ports import BlobStat, Body, Clock, Observe, TagPage, UpstreamHealth
+from proxy.upstream.answers import PING, Answer, Ask, absent, blob_ask, manifest_ask
 from proxy.upstream.authorization import Identity
 from proxy.upstream.bodies import blob_chunks, blob_part, check_plain, discard, read_whole
 from proxy.upstream.breaker import Breaker
@@ -61,8 +61,11 @@ class RegistryUpstream:
             monotonic=monotonic,
             shared=shared,
         )
+        self.accounts = self._exchange.accounts
         self._listings = Listings(config, self._exchange, observe)
+        self._link = config.link
         self._transfers = 0
+        self._heads_refused = False
 
     @property
     def name(self) -> str:
@@ -76,21 +79,30 @@ class RegistryUpstream:
     def credentialed(self) -> bool:
         return self._config.credentials is not None
 
+    @property
+    def offline(self) -> bool:
+        """Never by itself; see `offline.py`."""
+        return False
+
     async def resolve(
         self, repository: Repository, reference: Reference
     ) -> Descriptor | Manifest | None:
         """See `ports.Upstream`. GET, which counts, only where HEAD won't do."""
+        self._link.asks()
         ask = manifest_ask("HEAD", repository, reference)
         async with self._exchange.open(ask) as answer:
             if answer.status not in _TRY_GET:
+                self._heads_refused = False
                 if absent(self.name, ask, answer):
                     return None
                 descriptor = described(answer.response.headers, reference)
                 if descriptor is not None:
                     return descriptor
+        self._heads_refused = True
         return await self.get_manifest(repository, reference)
 
     async def get_manifest(self, repository: Repository, reference: Reference) -> Manifest | None:
+        self._link.asks()
         ask = manifest_ask("GET", repository, reference)
         async with self._exchange.open(ask) as answer:
             if absent(self.name, ask, answer):
@@ -101,7 +113,16 @@ class RegistryUpstream:
             bytes_max = self._config.manifest_bytes_max
             body = await read_whole(answer.response, self.name, bytes_max=bytes_max)
             headers = answer.response.headers
-        self._observe(BytesFetched(upstream=self.name, kind="manifest", count=len(body)))
+        self._link.counted(len(body))
+        self._observe(
+            BytesFetched(
+                upstream=self.name,
+                kind="manifest",
+                count=len(body),
+                repository=repository,
+                reference=str(reference),
+            )
+        )
         with naming(self.name):
             return verified(headers, body, reference)
 
@@ -121,12 +142,13 @@ class RegistryUpstream:
         if start > 0 or end is not None:
             span = f"bytes={start}-{'' if end is None else end - 1}"
         ask = blob_ask("GET", repository, digest, span=span, streams=True)
-        async with self._exchange.open(ask) as answer:
+        async with self._link.transfer() as paced, self._exchange.open(ask) as answer:
             if absent(self.name, ask, answer):
                 yield None
                 return
             part = blob_part(answer.response, self.name, start=start, end=end)
-            chunks = blob_chunks(answer.response, part, self.name, stall_s=self._config.stall_s)
+            stall_s = self._config.stall_s
+            chunks = blob_chunks(answer.response, part, self.name, stall_s=stall_s, paced=paced)
             self._transfers += 1
             try:
                 yield Body(part.size, part.start, chunks, end=part.end)
@@ -165,24 +187,26 @@ class RegistryUpstream:
 
     async def ping(self) -> tuple[int, str]:
         """Status and Date of `/v2/`, asked as whoever we are there. Raises as all do."""
-        ask = Ask(operation="ping", method="GET", repository="", path="/v2/")
-        async with self._exchange.open(ask) as answer:
+        async with self._exchange.open(PING) as answer:
             await discard(answer.response, self.name)
             return answer.status, answer.response.headers.get("Date", "")
 
     def health(self) -> UpstreamHealth:
         state, reason, retry_in_s = self._breaker.state()
         return UpstreamHealth(
-            state=state, reason=reason, retry_in_s=retry_in_s, quota=self._exchange.quota
+            state=state,
+            reason=reason,
+            retry_in_s=retry_in_s,
+            quota=self.accounts.ledger.quota,
+            saving=self.accounts.saving,
+            asking_costs=self._heads_refused,
         )
 
     def spare_connections(self) -> int:
         """See `ports.Upstream`."""
+        if not self._link.has_room():
+            return 0
         return self._config.connections_max // 2 - self._transfers
-
-    def hear_quota(self, quota: Quota) -> None:
-        """Another replica has read it, later than we."""
-        self._exchange.know_quota(quota)
 
     async def aclose(self) -> None:
         """Cut all connections and forget all tokens. Idempotent."""

@@ -12,15 +12,19 @@ stored); requoting of redirects (signatures are over the bytes as sent).
 from __future__ import annotations
 
 import asyncio
+import math
+import socket
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import aiohttp
 from yarl import URL
 
 from proxy import __version__, tracing
+from proxy.config.quota import Reserve
 from proxy.errors import UpstreamUnavailable
 from proxy.upstream.credentials import CredentialSource
+from proxy.upstream.link.pacer import UpstreamLink, unlimited
 from proxy.upstream.realms import Origin
 
 USER_AGENT = f"entrepot/{__version__}"
@@ -35,6 +39,9 @@ own limit; 64 KiB here cost half as much CPU again in a measurement, 256 KiB to
 came meanwhile is handed over in one piece, and the sender need not wait.
 """
 
+_PACED_READ_BYTES = 32 * 1024
+_SEGMENT_BYTES = 1400
+
 _HEADER_BYTES_MAX = 64 * 1024
 """Signed URLs in `Location` run to kilobytes; aiohttp's default is 8,190."""
 
@@ -47,17 +54,22 @@ class UpstreamConfig:
     """One upstream.
 
     `url` is scheme, host, port and perhaps a path that comes before `/v2/`.
+    `further_credentials` are used in turn with `credentials`; `quota_reserve` and
+    `quota_warm_reserve` are what `quota_budget.py` keeps back of each one's pulls.
     `token_realms` are hosts, besides those that `realms.py` finds itself, whose
     token endpoints may see the credentials. `insecure` accepts any certificate,
     of the upstream's own host only. `connect_s` bounds one connection attempt,
     `head_s` everything until an answer's head is there (waiting for a free
     connection, tokens and redirects included), `stall_s` the silence within a
-    body; nothing bounds a whole transfer.
+    body; nothing bounds a whole transfer. `link` paces blobs.
     """
 
     name: str
     url: str
     credentials: CredentialSource | None = None
+    further_credentials: tuple[CredentialSource, ...] = ()
+    quota_reserve: Reserve = Reserve()  # noqa: RUF009 - frozen
+    quota_warm_reserve: Reserve = Reserve()  # noqa: RUF009 - frozen
     ca_file: str | None = None
     insecure: bool = False
     proxy_url: str | None = None
@@ -67,6 +79,7 @@ class UpstreamConfig:
     stall_s: float = 30.0
     connections_max: int = 32
     manifest_bytes_max: int = 8 * 1024 * 1024
+    link: UpstreamLink = field(default_factory=unlimited)
 
     @property
     def base(self) -> URL:
@@ -113,7 +126,14 @@ class Session:
             data=form,
             allow_redirects=False,
             ssl=False if self._config.insecure and own else self._trust,
+            read_bufsize=self._read_bytes,
         )
+
+    @property
+    def _read_bytes(self) -> int:
+        """Under a cap little is taken from the socket before it is known whether it may be."""
+        capped = math.isfinite(self._config.link.rate)
+        return _PACED_READ_BYTES if capped else READ_BUFFER_BYTES
 
     async def aclose(self) -> None:
         """Cut all connections; no request may follow."""
@@ -151,6 +171,7 @@ def _session(config: UpstreamConfig) -> aiohttp.ClientSession:
             limit=config.connections_max,
             keepalive_timeout=_KEEPALIVE_S,
             ttl_dns_cache=_DNS_TTL_S,
+            socket_factory=lambda info: _socket(config, info),
         ),
         timeout=aiohttp.ClientTimeout(sock_connect=config.connect_s, sock_read=config.stall_s),
         headers={"User-Agent": USER_AGENT, "Accept-Encoding": "identity"},
@@ -163,3 +184,16 @@ def _session(config: UpstreamConfig) -> aiohttp.ClientSession:
         max_line_size=_HEADER_BYTES_MAX,
         max_field_size=_HEADER_BYTES_MAX,
     )
+
+
+def _socket(config: UpstreamConfig, info: aiohttp.AddrInfoType) -> socket.socket:
+    """For one connection. Under a cap, what the kernel takes in advance has come over the
+    link, too; never changed later, since what it has taken beyond it would throw away.
+    """
+    made = socket.socket(*info[:3])
+    window = config.link.window
+    if window is not None:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, window)
+        # Or a segment (64 KiB on loopback) may not fit, and the sender waits for its timer.
+        made.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, _SEGMENT_BYTES)
+    return made

@@ -16,9 +16,10 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from proxy.ports import Coordination, Quota
+from proxy.upstream.account import Account
 from proxy.upstream.breaker import News
 from proxy.upstream.registry import RegistryUpstream
 
@@ -28,18 +29,19 @@ _VALUE_S = 3.0
 # Said again so often that everybody who looks every second has heard it.
 _SAID_S = 5.0
 _TROUBLE = frozenset({"failing", "limited"})
-_Topic = Literal["trouble", "ok", "quota"]
 
 
 @dataclass(slots=True)
 class _Known:
-    """Of one upstream: what was heard last of each topic, and the quota that all know."""
+    """Of one upstream: what was heard last of each topic, and the quotas that all
+    know, by the topics of its logins.
+    """
 
-    heard: dict[_Topic, str] = field(default_factory=dict)
+    heard: dict[str, str] = field(default_factory=dict)
     said: News | None = None
     said_as: int = 0
     count: int = 0
-    quota: Quota | None = None
+    quotas: dict[str, Quota | None] = field(default_factory=dict)
 
 
 class SharedHealth:
@@ -83,17 +85,19 @@ class SharedHealth:
 
     async def _exchange(self, upstream: RegistryUpstream) -> None:
         known = self._known[upstream.name]
-        trouble, fine, quota = await asyncio.gather(
+        accounts = list(upstream.accounts)
+        trouble, fine, *quotas = await asyncio.gather(
             self._hear(upstream, known, "trouble"),
             self._hear(upstream, known, "ok"),
-            self._hear(upstream, known, "quota"),
+            *(self._hear(upstream, known, _quota_of(account)) for account in accounts),
         )
         _tell_breaker(upstream, trouble, fine)
-        await self._share_quota(upstream, known, quota)
+        for account, quota in zip(accounts, quotas, strict=True):
+            await self._share_quota(upstream, account, known, quota)
         await self._say_news(upstream, known)
 
     async def _hear(
-        self, upstream: RegistryUpstream, known: _Known, topic: _Topic
+        self, upstream: RegistryUpstream, known: _Known, topic: str
     ) -> dict[str, Any] | None:
         """What another replica says for the first time; each is heard once."""
         found = await self._coordination.get(_key(upstream, topic))
@@ -111,7 +115,7 @@ class SharedHealth:
                 return None
 
     async def _say(
-        self, upstream: RegistryUpstream, topic: _Topic, number: int, more: dict[str, object]
+        self, upstream: RegistryUpstream, topic: str, number: int, more: dict[str, object]
     ) -> None:
         said = {"by": self._identity, "id": str(number), **more}
         key = _key(upstream, topic)
@@ -130,16 +134,20 @@ class SharedHealth:
             "age_s": now - news.at,
             "left_s": max(0.0, news.until - now),
         }
-        topic: _Topic = "trouble" if news.state in _TROUBLE else "ok"
+        topic = "trouble" if news.state in _TROUBLE else "ok"
         await self._say(upstream, topic, known.said_as, about)
 
     async def _share_quota(
-        self, upstream: RegistryUpstream, known: _Known, heard: dict[str, Any] | None
+        self,
+        upstream: RegistryUpstream,
+        account: Account,
+        known: _Known,
+        heard: dict[str, Any] | None,
     ) -> None:
-        ours = upstream.health().quota
-        if ours is not None and ours is not known.quota:
+        ours, topic = account.budget.quota, _quota_of(account)
+        if ours is not None and ours is not known.quotas.get(topic):
             # Read since the last look, so at least as new as what others say.
-            known.quota = ours
+            known.quotas[topic] = ours
             known.count += 1
             about: dict[str, object] = {
                 "limit": ours.limit,
@@ -147,7 +155,7 @@ class SharedHealth:
                 "window_s": ours.window_s,
                 "source": ours.source,
             }
-            await self._say(upstream, "quota", known.count, about)
+            await self._say(upstream, topic, known.count, about)
             return
         match heard:
             case {
@@ -156,14 +164,14 @@ class SharedHealth:
                 "window_s": int() | None as window_s,
                 "source": str() | None as source,
             }:
-                known.quota = quota = Quota(
+                known.quotas[topic] = quota = Quota(
                     limit=limit,
                     remaining=remaining,
                     window_s=window_s,
                     source=source,
                     read_at=self._clock(),
                 )
-                upstream.hear_quota(quota)
+                upstream.accounts.ledger.heard(account.budget, quota)
             case _:
                 pass
 
@@ -191,5 +199,9 @@ def _tell_breaker(
             pass
 
 
-def _key(upstream: RegistryUpstream, topic: _Topic) -> str:
+def _quota_of(account: Account) -> str:
+    return f"quota/{account.id}" if account.id else "quota"
+
+
+def _key(upstream: RegistryUpstream, topic: str) -> str:
     return f"health/{upstream.name}/{topic}"

@@ -51,7 +51,7 @@ def repeated_log(*, enabled: bool) -> Callable[[Sequence[Line]], None] | None:
             key = (id(facts), client, ms)
             if key not in around:
                 try:
-                    around[key] = _around_time({**facts, "ms": ms, "client": client})
+                    around[key] = _around_time({**facts, "ms": ms, "client": client or None})
                 except structlog.DropEvent:
                     continue  # As a processor may decide.
             before, after = around[key]

@@ -12,6 +12,7 @@ from aiohttp import web
 from proxy.cache.content import Bytes, Content, Outcome
 from proxy.errors import InvalidHeader
 from proxy.events import RequestServed
+from proxy.oci.endpoints import Addressed
 from proxy.oci.ranges import (
     ByteRange,
     content_range,
@@ -22,6 +23,7 @@ from proxy.oci.ranges import (
 )
 from proxy.web.problems import Problem
 from proxy.web.send import Sender, deliver
+from proxy.web.uses import Given
 
 API_VERSION = {"Docker-Distribution-Api-Version": "registry/2.0", "Server": "entrepot"}
 Kind = Literal["manifest", "blob", "tags", "referrers", "catalog", "ping", "other"]
@@ -35,6 +37,8 @@ class Exchange:
         self.kind: Kind = "other"
         self.upstream = ""
         self.namespace: str | None = None
+        self.route: Addressed | None = None
+        self.given: Given | None = None
         self.outcome: Outcome = "error"
         self.status = 0
         self.complete = False

@@ -20,13 +20,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from typing import NamedTuple
 
 from proxy.cache.standing import Standing
 from proxy.events import RequestServed
 from proxy.ports import Clock, Observe
+from proxy.web.uses import Account, Given, Use
 
 HEAD_BYTES_MAX = 16 * 1024
 # Above it, the parser is not what costs.
@@ -42,7 +43,8 @@ class Known:
     """An answer that the slow lane has just given, in its parts.
 
     `before` and `after`: the response's head up to the date and from there on to
-    the blank line. `served` counts it, `facts` are its access line's.
+    the blank line. `served` counts it, `facts` are its access line's, `given` is what
+    it gave.
     """
 
     head: bytes
@@ -51,13 +53,14 @@ class Known:
     body: bytes
     served: RequestServed
     facts: Mapping[str, object]
+    given: Given | None = None
 
 
 @dataclass(slots=True, eq=False)
 class Answer:
     """`ready` is to be written while the clock is in `[since, until)`.
 
-    `count` and `spent_s` are of uses that were not handed on yet.
+    `clients` (address -> uses) and `spent_s` are of uses that were not handed on yet.
     """
 
     known: Known
@@ -65,7 +68,7 @@ class Answer:
     ready: bytes = b""
     since: float = math.inf
     until: float = -math.inf
-    count: int = 0
+    clients: dict[str, int] = field(default_factory=dict)
     spent_s: float = 0.0
     used: bool = False
 
@@ -81,7 +84,7 @@ class Line(NamedTuple):
     """One use, for the access log: the client's address, when (seconds since the epoch)."""
 
     facts: Mapping[str, object]
-    client: str | None
+    client: str
     at: float
     duration_s: float
 
@@ -96,6 +99,7 @@ class FastLane:
         observe: Observe,
         clock: Clock,
         log: Callable[[Sequence[Line]], None] | None = None,
+        account: Account | None = None,
     ) -> None:
         self.answers: dict[bytes, Answer] = {}
         self.clock = clock
@@ -103,6 +107,7 @@ class FastLane:
         self._bytes_max = bytes_max
         self._observe = observe
         self._log = log
+        self._account = account
         self._used: list[Answer] = []
         self._lines: list[Line] = []
         self._flushing: asyncio.TimerHandle | None = None
@@ -141,13 +146,14 @@ class FastLane:
         answer.until = min(second + 1, standing.until)
         return True
 
-    def used(self, answer: Answer, client: str | None, now: float, duration_s: float) -> None:
+    def used(self, answer: Answer, client: str, now: float, duration_s: float) -> None:
         """It was written once more."""
-        if not answer.count:
+        clients = answer.clients
+        if not clients:
             self._used.append(answer)
             if self._flushing is None:
                 self._flushing = asyncio.get_running_loop().call_later(_FLUSH_S, self.flush)
-        answer.count += 1
+        clients[client] = clients.get(client, 0) + 1
         answer.spent_s += duration_s
         if self._log is not None:
             self._lines.append(Line(answer.known.facts, client, now, duration_s))
@@ -161,15 +167,19 @@ class FastLane:
             self._flushing = None
         used, self._used = self._used, []
         for answer in used:
-            mean_s = answer.spent_s / answer.count
+            clients, answer.clients = answer.clients, {}
+            count = sum(clients.values())
+            mean_s = answer.spent_s / count
             served = replace(
                 answer.known.served,
-                count=answer.count,
+                count=count,
                 duration_s=mean_s,
                 first_byte_s=mean_s,
             )
-            answer.count, answer.spent_s, answer.used = 0, 0.0, True
+            answer.spent_s, answer.used = 0.0, True
             self._observe(served)
+            if self._account is not None:
+                self._account(Use(served, answer.known.given, clients))
             answer.standing.used()
         self._write_lines()
 
@@ -186,9 +196,9 @@ class FastLane:
     def _make_room(self) -> None:
         """The oldest goes, unless it was of use since it last was the oldest."""
         head, answer = next(iter(self.answers.items()))
-        if answer.used or answer.count:
+        if answer.used or answer.clients:
             answer.used = False
-            if answer.count:
+            if answer.clients:
                 self.flush()
                 answer.used = False
             del self.answers[head]

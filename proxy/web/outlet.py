@@ -65,9 +65,8 @@ class Outlet:
         """Bytes `[offset, offset + count)` of a file.
 
         Raises `ClientGone`, also when the client takes nothing for `stall_s` (noticed
-        within twice that);
-        `TransferBroken` when the file can't be read; `OSError` (`EINVAL`, `ENOSYS`)
-        when the kernel can't send from it.
+        within twice that); `TransferBroken` when the file can't be read; `OSError`
+        (`EINVAL`, `ENOSYS`) when the kernel can't send from it.
         """
         start, end = offset, offset + count
         waited = False
@@ -114,9 +113,9 @@ class Outlet:
         a third of it is free, which at 10 KB/s takes minutes.
         """
         seen, self._seen = self._seen, self._state()
-        waiting = self._waiter is not None and not self._waiter.done()
-        if waiting and self._waiter is not None and seen == self._seen:
-            self._waiter.set_exception(ClientGone())
+        waiter = self._waiter
+        if waiter is not None and not waiter.done() and seen == self._seen:
+            waiter.set_exception(ClientGone())
             return
         self._timer = self._loop.call_later(self._stall_s, self._look)
 

@@ -29,6 +29,7 @@ from proxy.errors import (
     UnknownUpstream,
     UnsatisfiableRange,
     UnsupportedOperation,
+    UpstreamOffline,
     UpstreamUnavailable,
 )
 
@@ -47,6 +48,7 @@ _TABLE: dict[type[EntrepotError], tuple[int, str]] = {
     UnknownBlob: (404, "BLOB_UNKNOWN"),
     NotExposed: (403, "DENIED"),
     AccessDenied: (403, "DENIED"),
+    UpstreamOffline: (404, "MANIFEST_UNKNOWN"),
     UpstreamUnavailable: (503, "UNAVAILABLE"),
     StorageUnavailable: (503, "UNAVAILABLE"),
     Overloaded: (503, "UNAVAILABLE"),
@@ -77,6 +79,8 @@ def problem(error: EntrepotError, *, blob: bool) -> Problem:
     ):
         # Docker Hub and GHCR say 401 or 403 for what does not exist.
         status, code = (404, "BLOB_UNKNOWN") if blob else (404, "MANIFEST_UNKNOWN")
+    if isinstance(error, UpstreamOffline) and blob:
+        code = "BLOB_UNKNOWN"
     headers: dict[str, str] = {}
     match error:
         case UnsatisfiableRange(size=size):

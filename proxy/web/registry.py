@@ -22,7 +22,7 @@ from proxy.cache.budget import answer_within
 from proxy.cache.content import Bytes
 from proxy.cache.listings import Listings
 from proxy.cache.tags import TagCache
-from proxy.errors import EntrepotError, UnknownManifest, UpstreamLimited
+from proxy.errors import EntrepotError, UnknownManifest
 from proxy.oci import listings as oci
 from proxy.oci.manifests import OCI_INDEX, SCHEMA1_TYPES, accepts
 from proxy.oci.routes import (
@@ -36,9 +36,11 @@ from proxy.oci.routes import (
 )
 from proxy.ports import Observe, Upstream
 from proxy.web.exchange import Exchange
-from proxy.web.problems import Problem, problem
+from proxy.web.problems import Problem
 from proxy.web.redirect import Redirector
+from proxy.web.refusals import Refusals
 from proxy.web.repeats import Repeats
+from proxy.web.uses import Account, Given, Use
 
 _FIRST_RANGE = re.compile(r"bytes=\s*(\d{1,18})?-(\d{1,18})?", re.ASCII)
 _BLOB_MAX_AGE_S = 365 * 86400
@@ -63,12 +65,14 @@ class RegistryHandler:
         access: Callable[[Exchange], None],
         header_budget_s: float,
         send_stall_s: float,
-        relay_429: frozenset[str],
-        dockerd_blob_404: bool,
+        refusals: Refusals,
         redirector: Redirector | None = None,
         traced: Callable[[str | None], None] | None = None,
         repeats: Repeats | None = None,
+        account: Account | None = None,
+        as_of: float | None = None,
     ) -> None:
+        """`as_of`: tags are served as they stood then (seconds since the epoch)."""
         self._routes = routes
         self._upstreams = upstreams
         self._tags = tags
@@ -78,11 +82,12 @@ class RegistryHandler:
         self._access = access
         self._header_budget_s = header_budget_s
         self._send_stall_s = send_stall_s
-        self._relay_429 = relay_429
-        self._dockerd_blob_404 = dockerd_blob_404
+        self._refusals = refusals
+        self._as_of = as_of
         self._redirector = redirector
         self._traced = traced
         self._repeats = repeats
+        self._account = account
 
     async def __call__(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
@@ -93,7 +98,7 @@ class RegistryHandler:
         try:
             return await self._answer(exchange)
         except EntrepotError as error:
-            return await exchange.send_problem(self._problem(exchange, error))
+            return await exchange.send_problem(self._refusals.problem(exchange, error))
         except ConnectionError:
             exchange.error = "the client left"
             raise
@@ -104,7 +109,10 @@ class RegistryHandler:
             unexpected = Problem(500, "UNKNOWN", "something unexpected went wrong", {})
             return await exchange.send_problem(unexpected)
         finally:
-            self._observe(exchange.served())
+            served = exchange.served()
+            self._observe(served)
+            if self._account is not None:
+                self._account(Use(served, exchange.given, {request.remote or "": 1}))
             self._access(exchange)
 
     async def _answer(self, exchange: Exchange) -> web.StreamResponse:
@@ -142,15 +150,27 @@ class RegistryHandler:
     def _addressed(
         self, exchange: Exchange, route: GetManifest | GetBlob | ListTags | GetReferrers
     ) -> None:
+        exchange.route = route
         exchange.upstream = route.upstream
         exchange.namespace = route.namespace
 
     async def _manifest(self, exchange: Exchange, route: GetManifest) -> web.StreamResponse:
         upstream = self._upstreams[route.upstream]
         served = await self._tags.serve(
-            upstream, route.repository, route.reference, body=not exchange.is_head
+            upstream,
+            route.repository,
+            route.reference,
+            body=not exchange.is_head,
+            as_of=self._as_of,
         )
+        self._refusals.given(upstream, route, served)
         descriptor = served.descriptor
+        exchange.given = Given(
+            repository=route.repository,
+            reference=route.reference,
+            digest=descriptor.digest,
+            manifest=served.manifest,
+        )
         media_type = descriptor.media_type
         accept = exchange.request.headers.getall("Accept", ())
         # As distribution does for OCI types; Docker's were always sent to anybody.
@@ -175,6 +195,9 @@ class RegistryHandler:
 
     async def _blob(self, exchange: Exchange, route: GetBlob) -> web.StreamResponse:
         upstream = self._upstreams[route.upstream]
+        exchange.given = Given(
+            repository=route.repository, reference=route.digest, digest=route.digest
+        )
         headers = {
             "Content-Type": "application/octet-stream",
             "Docker-Content-Digest": str(route.digest),
@@ -206,7 +229,11 @@ class RegistryHandler:
 
     async def _list_tags(self, exchange: Exchange, route: ListTags) -> web.StreamResponse:
         listed = await self._listings.list_tags(
-            self._upstreams[route.upstream], route.repository, route.n, route.last
+            self._upstreams[route.upstream],
+            route.repository,
+            route.n,
+            route.last,
+            as_of=self._as_of,
         )
         exchange.outcome = listed.outcome
         headers = {"Content-Type": "application/json"}
@@ -254,24 +281,6 @@ class RegistryHandler:
                 namespace=route.namespace,
             )
         return await exchange.send_bytes(200, oci.catalog_body(listed.names), headers)
-
-    def _problem(self, exchange: Exchange, error: EntrepotError) -> Problem:
-        blob = exchange.kind == "blob"
-        if isinstance(error, UpstreamLimited) and exchange.upstream in self._relay_429:
-            wait_s = error.retry_after_s
-            headers = {} if wait_s is None else {"Retry-After": str(round(wait_s))}
-            return Problem(429, "TOOMANYREQUESTS", str(error), headers)
-        answer = problem(error, blob=blob)
-        if (
-            blob
-            and self._dockerd_blob_404
-            and answer.status == 503
-            and exchange.namespace is None
-            and exchange.request.headers.get("User-Agent", "").startswith("docker/")
-        ):
-            # Classic dockerd sleeps 50 s over a 503 for a blob and moves on at a 404.
-            return Problem(404, "BLOB_UNKNOWN", answer.message, {})
-        return answer
 
 
 def _first_range(request: web.BaseRequest) -> SpanWanted | None:

@@ -8,6 +8,8 @@ changes the head, too.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from aiohttp import HttpVersion11, web
 
 from proxy.cache.blobs import BlobCache
@@ -19,6 +21,7 @@ from proxy.ports import Upstream
 from proxy.web.access import access_facts
 from proxy.web.exchange import Exchange
 from proxy.web.fastlane import FastLane, Known
+from proxy.web.uses import Given
 
 _NEVER = frozenset(
     {
@@ -38,7 +41,11 @@ _NEVER = frozenset(
 class Repeats:
     """Offers to the fast lane what was just answered."""
 
-    def __init__(self, lane: FastLane, *, tags: TagCache, blobs: BlobCache) -> None:
+    def __init__(
+        self, lane: FastLane, *, tags: TagCache, blobs: BlobCache, as_of: float | None = None
+    ) -> None:
+        """`as_of`: as the handler's, whose answers alone are in `lane`."""
+        self._as_of = as_of
         self._lane = lane
         self._tags = tags
         self._blobs = blobs
@@ -58,7 +65,9 @@ class Repeats:
     ) -> None:
         """`served` was sent, or described."""
         if _fit(exchange) and served.manifest is not None:
-            standing = self._tags.standing(upstream, route.repository, route.reference, served)
+            standing = self._tags.standing(
+                upstream, route.repository, route.reference, served, as_of=self._as_of
+            )
             if standing is not None:
                 self._offer(exchange, response, served.manifest.body, standing)
 
@@ -92,9 +101,18 @@ class Repeats:
                 body=body if exchange.size else b"",
                 served=exchange.served(),
                 facts=access_facts(exchange),
+                given=_kept(exchange),
             ),
             standing,
         )
+
+
+def _kept(exchange: Exchange) -> Given | None:
+    """What was given; a manifest only if the answer holds its bytes anyway."""
+    given = exchange.given
+    if given is not None and not exchange.size and given.manifest is not None:
+        return replace(given, manifest=None)
+    return given
 
 
 def _fit(exchange: Exchange) -> bool:

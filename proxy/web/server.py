@@ -43,8 +43,6 @@ _REFUSALS: tuple[tuple[type[BaseException], str], ...] = (
     (http_exceptions.PayloadEncodingError, "the request body can't be read"),
 )
 _UNREADABLE = "the request can't be read"
-
-
 _END = b"\r\n\r\n"
 
 
@@ -65,7 +63,7 @@ class Connection(RequestHandler):
         self._server = server
         self._hurry: asyncio.TimerHandle | None = None
         self._lane = server.lane
-        self._remote: str | None = None
+        self._remote = ""
         self._whole = True
         self.head: bytes | None = None
         """All bytes of the request that is being answered, if they came alone and at once."""
@@ -75,7 +73,7 @@ class Connection(RequestHandler):
         super().connection_made(transport)
         loop, server = asyncio.get_running_loop(), self._server
         name = transport.get_extra_info("peername")
-        self._remote = str(name[0]) if isinstance(name, tuple) and name else None
+        self._remote = str(name[0]) if isinstance(name, tuple) and name else ""
         if len(server.connections) > server.connections_max and self.transport is not None:
             # Reads nothing any more, but does not close the socket yet: a request
             # that is unread at that moment would become a reset, and the client

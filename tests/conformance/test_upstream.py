@@ -9,7 +9,7 @@ import shutil
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import aiohttp
@@ -20,6 +20,7 @@ from proxy.oci.digest import Digest
 from proxy.oci.manifests import Manifest
 from proxy.oci.names import Repository, Tag
 from proxy.ports import Upstream
+from proxy.upstream.offline import Severable
 from proxy.upstream.registry import RegistryUpstream
 from proxy.upstream.session import UpstreamConfig
 from tests.support.fake_registry import FakeRegistry
@@ -55,6 +56,13 @@ async def memory() -> AsyncIterator[Held]:
     upstream.add(REPO, listed, "multi")
     upstream.add(REPO, artifact(plain))
     yield Held(upstream, plain, listed)
+
+
+@asynccontextmanager
+async def severable() -> AsyncIterator[Held]:
+    """With its cable in place it is what it wraps."""
+    async with memory() as held:
+        yield replace(held, upstream=Severable(held.upstream, observe=lambda _: None))
 
 
 @asynccontextmanager
@@ -138,6 +146,7 @@ async def client(url: str) -> AsyncIterator[Upstream]:
 @pytest.fixture(
     params=[
         "memory",
+        "severable",
         "fake registry",
         pytest.param(
             "docker-registry",
@@ -149,7 +158,12 @@ async def client(url: str) -> AsyncIterator[Upstream]:
     ]
 )
 async def held(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Held]:
-    places = {"memory": memory, "fake registry": fake, "docker-registry": lambda: debian(tmp_path)}
+    places = {
+        "memory": memory,
+        "severable": severable,
+        "fake registry": fake,
+        "docker-registry": lambda: debian(tmp_path),
+    }
     async with places[request.param]() as made:
         yield made
 

@@ -19,6 +19,7 @@ from tests.support.busybox_image import Built, build
 from tests.support.containers_tools import Settings, Skopeo
 from tests.support.docker_registry import DockerRegistry
 from tests.support.entrepot import Entrepot, upstreams_of
+from tests.support.private_ca import PrivateCa, issue
 from tests.support.programs import static_busybox
 
 HERE = Path(__file__).parent
@@ -86,4 +87,22 @@ def upstream(nook: Path, stock: Path) -> Iterator[DockerRegistry]:
 def entrepot(nook: Path, upstream: DockerRegistry) -> Iterator[Entrepot]:
     """A running Entrepot with nothing cached."""
     with Entrepot(nook / "entrepot", upstreams=upstreams_of(upstream)) as running:
+        yield running
+
+
+@pytest.fixture
+def authority(nook: Path) -> PrivateCa:
+    """One that nobody knows, and a certificate of it for 127.0.0.1."""
+    return issue(nook / "authority")
+
+
+@pytest.fixture
+def secure(nook: Path, upstream: DockerRegistry, authority: PrivateCa) -> Iterator[Entrepot]:
+    """One that speaks TLS with a certificate of `authority`."""
+    with Entrepot(
+        nook / "secure",
+        upstreams=upstreams_of(upstream),
+        tls_cert_file=str(authority.cert),
+        tls_key_file=str(authority.key),
+    ) as running:
         yield running

@@ -38,7 +38,7 @@ def test_an_image_is_pulled_once_and_runs_even_when_the_upstream_is_gone(
     fetched_once(upstream, image.blobs)
     with Containerd(nook / "c2") as warm, Nothing(upstream):
         warm.pull(name, certs)
-    upstream.stop()
+    upstream.kill()
     with Containerd(nook / "c3") as offline:
         offline.pull(name, certs)
         assert {image.manifest, *image.blobs} <= offline.digests()

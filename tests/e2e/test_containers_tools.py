@@ -40,7 +40,7 @@ def test_podman_pulls_once_and_runs_even_when_the_upstream_is_gone(
     fetched_once(upstream, image.blobs)
     with Nothing(upstream):
         Podman(settings, "warm").pull(f"{name}:multi")
-    upstream.stop()
+    upstream.kill()
     offline = Podman(settings, "offline")
     offline.pull(f"{name}:multi")
     assert offline.says(f"{name}:multi") == MARKER
@@ -66,7 +66,7 @@ def test_buildah_builds_on_a_base_from_the_proxy(
     cold = Buildah(settings, "cold")
     assert cold.says(cold.start_from(f"{name}:v1"), SAID_BY) == MARKER
     fetched_once(upstream, image.blobs)
-    upstream.stop()
+    upstream.kill()
     warm = Buildah(settings, "warm")
     assert warm.says(warm.start_from(f"{name}:v1"), SAID_BY) == MARKER
 
@@ -80,7 +80,7 @@ def test_skopeo_copies_all_platforms_once_and_again_without_the_upstream(
     fetched_once(upstream, image.all_blobs)
     with Nothing(upstream):
         assert skopeo.copy(f"{name}:multi", nook / "warm", every_platform=True) == everything
-    upstream.stop()
+    upstream.kill()
     skopeo.copy(f"{name}:multi", nook / "offline", every_platform=True)
     for digest in everything:
         kept = nook / "offline" / "blobs" / digest.replace(":", "/")

@@ -145,7 +145,7 @@ def test_the_whole_fleet_serves_a_pull_and_survives_a_replica(
     # One with an empty disk finds everything in S3.
     running.replicas[first].start()
     assert running.replicas[second].stop() == 0
-    upstream.stop()
+    upstream.kill()
     wait_until(lambda: served(running), what="the balancer has seen that the first is back")
     assert skopeo.copy(name, nook / "first") == everything
 

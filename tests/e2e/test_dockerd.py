@@ -32,7 +32,7 @@ def test_an_image_is_pulled_once_and_runs_even_when_the_upstream_is_gone(
         with Nothing(upstream):
             docker.pull(f"{name}:latest")
         docker.forget()
-        upstream.stop()
+        upstream.kill()
         docker.pull(f"{name}:latest")
         assert docker.says(f"{name}:latest") == MARKER
 

@@ -16,7 +16,7 @@ from proxy import cli
 from tests.support.busybox_image import Built
 from tests.support.docker_registry import DockerRegistry
 from tests.support.entrepot import Entrepot, upstreams_of
-from tests.support.private_ca import PrivateCa, issue
+from tests.support.private_ca import PrivateCa
 from tests.support.processes import free_port
 
 LAB = "registry.test"
@@ -221,22 +221,6 @@ def test_an_image_that_can_not_be_had_and_a_server_that_is_another(
     assert (seen["state"], "saw none" in seen["what"]) == ("warn", True)
     unasked = host.examine("--admin", "http://127.0.0.1:1")[f"pull containerd {LAB}"]
     assert (unasked["state"], "no metrics" in unasked["what"]) == ("warn", True)
-
-
-@pytest.fixture
-def authority(nook: Path) -> PrivateCa:
-    return issue(nook / "authority")
-
-
-@pytest.fixture
-def secure(nook: Path, upstream: DockerRegistry, authority: PrivateCa) -> Iterator[Entrepot]:
-    with Entrepot(
-        nook / "secure",
-        upstreams=upstreams_of(upstream),
-        tls_cert_file=str(authority.cert),
-        tls_key_file=str(authority.key),
-    ) as running:
-        yield running
 
 
 def test_a_private_authority_has_to_be_given_to_all(

@@ -116,7 +116,7 @@ def test_it_is_served_by_nobody_special_from_a_read_only_root(
         store.running("second", *words, log=log, ready=lambda: answers_http(port)),
         Nothing(upstream),
     ):
-        upstream.stop()
+        upstream.kill()
         skopeo.copy(pulled, nook / "offline")
 
 

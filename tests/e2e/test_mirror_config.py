@@ -6,7 +6,6 @@ import json
 import shutil
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ from tests.support.containerd import Containerd
 from tests.support.containers_tools import Buildah, Podman, Settings, Skopeo
 from tests.support.docker_registry import DockerRegistry
 from tests.support.dockerd import Dockerd
-from tests.support.entrepot import Entrepot, upstreams_of
-from tests.support.private_ca import PrivateCa, issue
+from tests.support.entrepot import Entrepot
+from tests.support.private_ca import PrivateCa
 from tests.support.programs import program, run
 
 LAB = "registry.test"
@@ -90,22 +89,6 @@ def test_containerd_accepts_its_own_configuration_with_the_folder_named_in_it(
     assert ours.keys() == default.keys()
     host.remove("containerd")
     assert host.path(path).read_text() == before
-
-
-@pytest.fixture
-def authority(nook: Path) -> PrivateCa:
-    return issue(nook / "authority")
-
-
-@pytest.fixture
-def secure(nook: Path, upstream: DockerRegistry, authority: PrivateCa) -> Iterator[Entrepot]:
-    with Entrepot(
-        nook / "entrepot",
-        upstreams=upstreams_of(upstream),
-        tls_cert_file=str(authority.cert),
-        tls_key_file=str(authority.key),
-    ) as running:
-        yield running
 
 
 def test_containerd_trusts_the_authority_that_is_brought_along(

@@ -25,6 +25,6 @@ def test_a_cached_image_is_served_after_a_restart_without_the_upstream(
         entrepot.kill()
     else:
         assert entrepot.stop() == 0
-    upstream.stop()
+    upstream.kill()
     entrepot.start()
     assert skopeo.copy(name, nook / "offline") == first

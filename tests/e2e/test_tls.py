@@ -2,34 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 from tests.e2e.evidence import fetched_once
 from tests.support.busybox_image import MARKER, Built
 from tests.support.containerd import Containerd, write_mirror
 from tests.support.containers_tools import Podman, Settings, Skopeo
 from tests.support.docker_registry import DockerRegistry
-from tests.support.entrepot import Entrepot, upstreams_of
-from tests.support.private_ca import PrivateCa, issue
-
-
-@pytest.fixture
-def authority(nook: Path) -> PrivateCa:
-    return issue(nook / "authority")
-
-
-@pytest.fixture
-def secure(nook: Path, upstream: DockerRegistry, authority: PrivateCa) -> Iterator[Entrepot]:
-    with Entrepot(
-        nook / "entrepot",
-        upstreams=upstreams_of(upstream),
-        tls_cert_file=str(authority.cert),
-        tls_key_file=str(authority.key),
-    ) as running:
-        yield running
+from tests.support.entrepot import Entrepot
+from tests.support.private_ca import PrivateCa
 
 
 def test_skopeo_pulls_over_tls_when_it_trusts_the_authority(

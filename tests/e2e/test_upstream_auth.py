@@ -102,7 +102,7 @@ def test_credentials_open_what_they_may_and_callers_need_none(
     with pulls.entrepot:
         pulls.pull("closed/busybox:v1", "cold")
         fetched_once(token_registry, image.blobs)
-        token_registry.stop()
+        token_registry.kill()
         assert pulls.pull("closed/busybox:v1", "offline") == {image.manifest, *image.blobs}
     assert USER in {account for account, _, _ in tokens.granted}
 
@@ -148,7 +148,7 @@ def test_basic_authentication_is_sent_by_the_proxy(
     with pulls.entrepot:
         pulls.pull("demo/busybox:v1", "cold")
         fetched_once(basic_registry, image.blobs)
-        basic_registry.stop()
+        basic_registry.kill()
         assert pulls.pull("demo/busybox:v1", "offline") == {image.manifest, *image.blobs}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from multidict import CIMultiDictProxy
 
 from proxy.app import Entrepot
 from proxy.config import load
+from proxy.upstream.offline import Severable
 from proxy.upstream.registry import RegistryUpstream
 from tests.support.fake_registry import FakeRegistry
 from tests.support.images import Image
@@ -90,7 +92,9 @@ class Running:
     def let_time_pass(self, upstream: str, seconds: float) -> None:
         """For the breaker of an upstream, which then may let a request through again."""
         assert self.entrepot.status is not None
-        client = self.entrepot.status._upstreams[upstream]
+        severable = self.entrepot.status._upstreams[upstream]
+        assert isinstance(severable, Severable)
+        client = severable.client
         assert isinstance(client, RegistryUpstream)
         clock = client._breaker.monotonic
         client._breaker.monotonic = lambda: clock() + seconds
@@ -119,6 +123,8 @@ class World:
 
     root: Path
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    clock: Callable[[], float] = time.time
+    """What the proxies that are started from now on go by."""
 
     async def start(
         self, upstreams: dict[str, FakeRegistry | dict[str, Any]], **settings: Any
@@ -146,7 +152,9 @@ class World:
             "upstreams": configured,
             **settings,
         }
-        entrepot = await self.stack.enter_async_context(Entrepot(load(None, {}, overrides)))
+        entrepot = await self.stack.enter_async_context(
+            Entrepot(load(None, {}, overrides), clock=self.clock)
+        )
         client = await self.stack.enter_async_context(
             aiohttp.ClientSession(auto_decompress=False, connector=aiohttp.TCPConnector(limit=0))
         )

@@ -14,6 +14,7 @@ from proxy.app import Entrepot
 from proxy.cache.assembly import Cache
 from proxy.config import load
 from proxy.ports import PUBLIC, BlobKey
+from proxy.upstream.offline import Severable
 from proxy.upstream.registry import RegistryUpstream
 from proxy.web.fastlane import FastLane
 from proxy.web.server import PullServer
@@ -57,7 +58,7 @@ class Proxy:
     @property
     def lane(self) -> FastLane:
         assert self.entrepot.status is not None
-        server = self.entrepot.status.server
+        server = self.entrepot.status.servers[0]
         assert isinstance(server, PullServer)
         assert server.lane is not None
         return server.lane
@@ -77,7 +78,9 @@ class Proxy:
     def breaker_forgets(self) -> None:
         """As if so much time had passed that the upstream is tried again."""
         assert self.entrepot.status is not None
-        client = self.entrepot.status._upstreams["lab"]
+        severable = self.entrepot.status._upstreams["lab"]
+        assert isinstance(severable, Severable)
+        client = severable.client
         assert isinstance(client, RegistryUpstream)
         monotonic = client._breaker.monotonic
         client._breaker.monotonic = lambda: monotonic() + 120

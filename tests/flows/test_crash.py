@@ -13,6 +13,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from proxy.cache import journal
 from proxy.cache.journal import EXTENT_BYTES
 from tests.flows.conftest import Answer, Running
 from tests.flows.layers import (
@@ -49,10 +50,11 @@ class Process(Entrepot):
     lives there.
     """
 
-    def __init__(self, folder: Path, upstream: FakeRegistry) -> None:
+    def __init__(self, folder: Path, upstream: FakeRegistry, **lab: object) -> None:
+        """`lab`: further settings of the upstream, or others."""
         super().__init__(
             folder,
-            upstreams={"lab": {"url": upstream.url}},
+            upstreams={"lab": {"url": upstream.url, **lab}},
             presets=False,
             default_upstream="lab",
             disk_free_bytes_min=0,
@@ -68,9 +70,12 @@ class Process(Entrepot):
         await asyncio.to_thread(self.kill)
 
     def journaled(self) -> int:
-        """How far the journal of the one spool vouches, by its complete lines."""
-        (journal,) = (self.data_dir / "spool").glob("*.journal")
-        return max(0, journal.read_bytes().count(b"\n") - 1) * EXTENT_BYTES
+        """How far the journal of the one spool vouches."""
+        said = [
+            journal.read(path.with_name(path.name.removesuffix(journal.SUFFIX)))
+            for path in (self.data_dir / "spool").glob("*.journal")
+        ]
+        return max((extent.end for one in said if one for extent in one.extents), default=0)
 
 
 @pytest.fixture

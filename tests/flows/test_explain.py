@@ -50,7 +50,7 @@ async def test_an_image_that_nobody_pulled_is_a_route_and_a_question(
         "name": "lab",
     }
     assert (told["upstream"]["url"], told["upstream"]["credentials"]) == (upstream.url, None)
-    assert told["tag"] == {"tag": "v1", "known": False}
+    assert told["tag"] == {"tag": "v1", "known": False, "rule": None, "served": "asked"}
     assert told["contents"] == []
     assert told["pull"]["certain"] is False
     assert upstream.seen == []
@@ -229,3 +229,46 @@ async def test_what_only_s3_has_is_told_and_left_there(
         told = await explained(second, "lab/app:v1")
         assert told["pull"]["certain"] is False
         assert told["pull"]["trouble"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "upstream_settings", "served", "words"),
+    [
+        ({"tag_fresh_s": 3600}, {}, "fresh", "at the earliest"),
+        ({}, {}, "asked", "asked again with the next pull"),
+        (
+            {"tag_rules": [{"match": "app:v*", "immutable": True}]},
+            {},
+            "immutable",
+            "never asked again (rule app:v*)",
+        ),
+        (
+            {"tag_rules": [{"match": "*:v1", "cache": False}]},
+            {},
+            "uncached",
+            "asked for with each pull, never kept (rule *:v1)",
+        ),
+        ({"offline": True}, {}, "offline", "not asked again: its upstream is offline"),
+        ({}, {"as_of": "2999-01-01"}, "as_of", "as of 2999-01-01T00:00:00Z"),
+        ({}, {"as_of": "2001-01-01"}, "as_of", "not known as of 2001-01-01T00:00:00Z"),
+    ],
+)
+async def test_the_rules_that_a_tag_is_served_by_are_told(
+    world: World,
+    upstream: FakeRegistry,
+    *,
+    settings: dict[str, Any],
+    upstream_settings: dict[str, Any],
+    served: str,
+    words: str,
+) -> None:
+    upstream.add("app", AMD64, "v1")
+    proxy = await world.start({"lab": upstream})
+    await proxy.pull("/v2/lab/app", AMD64, "v1")
+    await world.stack.aclose()
+    proxy = await world.start({"lab": {"url": upstream.url, **upstream_settings}}, **settings)
+    assert (await explained(proxy, "lab/app:v1"))["tag"]["served"] == served
+    admin = ["--admin", f"http://{proxy.entrepot.admin_address}"]
+    done = await asyncio.to_thread(CliRunner().invoke, cli.app, ["explain", "lab/app:v1", *admin])
+    assert done.exit_code == 0, done.output
+    assert words in done.output

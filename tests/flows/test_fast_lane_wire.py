@@ -100,7 +100,7 @@ async def test_who_pipelines_without_reading_is_not_buffered_for(proxy: Proxy) -
         else:
             pytest.fail("it went on reading")
         assert proxy.entrepot.status is not None
-        server = proxy.entrepot.status.server
+        server = proxy.entrepot.status.servers[0]
         assert isinstance(server, PullServer)
         (connection,) = [one for one in server.connections if one.transport is not None]
         assert connection.transport is not None

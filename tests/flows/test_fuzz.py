@@ -147,6 +147,7 @@ async def test_random_corruption_is_never_completed_and_never_kept(
     # Patience is tested elsewhere; here it would only cost time.
     monkeypatch.setattr("proxy.cache.sources._DELAYS_BEFORE_S", (0.001, 0.002))
     monkeypatch.setattr("proxy.cache.sources._DELAYS_WITHIN_S", (0.001, 0.002, 0.004))
+    monkeypatch.setattr("proxy.cache.sources._PATIENCE_S", 0)
     dice = random.Random(SEED)
     spoiler = RandomFaults(dice)
     upstream._faults = spoiler

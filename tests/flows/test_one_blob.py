@@ -47,6 +47,7 @@ def small_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
         (stretches, "SKIP_BYTES_MIN", 8 * KIB),
         (sources, "_DELAYS_BEFORE_S", (0.001, 0.001)),
         (sources, "_DELAYS_WITHIN_S", (0.001, 0.001, 0.001)),
+        (sources, "_PATIENCE_S", 0),
     ):
         assert hasattr(module, name)
         monkeypatch.setattr(module, name, value)

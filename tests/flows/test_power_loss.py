@@ -163,8 +163,8 @@ async def test_records_that_are_empty_or_garbage_are_fetched_again(
     img = upstream.add("app", image(1000, 300_000), "v1")
     await pull_image(world, upstream, img)
     records = [path for path in (world.root / "data" / "repos").rglob("*") if path.is_file()]
-    # The tag, its manifest, the config, two layers.
-    assert len(records) == 5
+    # The tag and its first move, its manifest, the config, two layers.
+    assert len(records) == 6
     for path in records:
         path.write_bytes(garbage)
     await pull_image(world, upstream, img)

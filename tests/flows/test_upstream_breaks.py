@@ -167,6 +167,7 @@ async def test_patience_ends_when_nothing_comes_any_more(
     world: World, upstream: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("proxy.cache.sources._DELAYS_WITHIN_S", (0.01, 0.01))
+    monkeypatch.setattr("proxy.cache.sources._PATIENCE_S", 0)
     blob = add_layer(upstream, SIZE)
     upstream.inject(Fault(end_at=SIZE // 2, rate_bytes_s=RATE), kind="blob")
     upstream.inject(Fault(hang_up=True), kind="blob", times=None)
@@ -180,6 +181,7 @@ async def test_a_spool_of_a_wrong_length_does_not_spoil_later_pulls(
     world: World, upstream: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("proxy.cache.sources._DELAYS_WITHIN_S", (0.01,))
+    monkeypatch.setattr("proxy.cache.sources._PATIENCE_S", 0)
     blob = add_layer(upstream, LARGE)
     # It declares more than there is, and never delivers it.
     lie = Fault(body=blob.body + bytes(100), end_at=LARGE)

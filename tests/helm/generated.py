@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel
@@ -118,7 +118,9 @@ def _field(name: str, annotation: Any) -> dict[str, Any]:
         patterns = {"type": "array", "minItems": 1, "items": {"type": "string"}}
         return {"oneOf": [{"enum": ["public", "all"]}, patterns]}
     if "tuple" in text:
-        return {"type": ["array", "null"], "items": {"type": "string"}}
+        return {"type": ["array", "null"], "items": _entries(annotation)}
+    if name.startswith("quota_") and name.endswith("_reserve"):
+        return {"type": ["string", "integer"]}
     if "Literal" in text:
         return {"enum": re.findall(r"'([^']*)'", text)}
     if "bool" in text:
@@ -129,6 +131,14 @@ def _field(name: str, annotation: Any) -> dict[str, Any]:
     if "int" in text:
         return {"type": "integer", "minimum": 1}
     return {"type": ["string", *maybe]}
+
+
+def _entries(annotation: Any) -> dict[str, Any]:
+    """Of a list: sections of their own, or text."""
+    models = [one for one in get_args(annotation) if isinstance(one, type)]
+    if models and issubclass(models[0], BaseModel):
+        return _object(models[0])
+    return {"type": "string"}
 
 
 def schema(text: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from proxy.events import Event
 from proxy.oci.digest import Digest
 from proxy.oci.names import Repository
-from proxy.upstream.credentials import Credentials
+from proxy.upstream.credentials import Credentials, CredentialSource
 from proxy.upstream.registry import RegistryUpstream
 from proxy.upstream.session import UpstreamConfig
 from tests.support.fake_registry import FakeRegistry
@@ -65,7 +65,9 @@ class Asking:
 
 @asynccontextmanager
 async def asking(
-    where: FakeRegistry | str, credentials: Credentials | Rotating | None = None, **settings: Any
+    where: FakeRegistry | str,
+    credentials: Credentials | CredentialSource | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Asking]:
     """A client of `where`; `settings` are fields of `UpstreamConfig`."""
     source = (

@@ -11,12 +11,11 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import yaml
 
-from tests.support.processes import ServerProcess, answers_http, free_port, wait_until
+from tests.support.processes import Running, ServerProcess, answers_http, free_port, wait_until
 from tests.support.programs import program
 
 CLIENT_AGENTS = re.compile(
@@ -40,7 +39,7 @@ class Asked:
     agent: str
 
 
-class DockerRegistry:
+class DockerRegistry(Running):
     """A docker-registry over the folder `content`; `auth` is its configuration
     section of that name. The port stays the same over restarts.
     """
@@ -68,25 +67,6 @@ class DockerRegistry:
             log=folder / "log",
             ready=lambda: answers_http(self.port),
         )
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-
-    def start(self) -> None:
-        self._process.start()
-
-    def stop(self) -> None:
-        """Gone from the network: connections to it are refused from now on."""
-        self._process.kill()
 
     def asked(self) -> list[Asked]:
         """All requests answered so far, without the harness's own readiness probe."""

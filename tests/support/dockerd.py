@@ -85,6 +85,9 @@ class Dockerd:
     def tag(self, image: str, name: str) -> None:
         self._run("tag", image, name)
 
+    def save(self, image: str, path: Path) -> None:
+        self._run("save", "--output", str(path), image)
+
     def digests(self, image: str) -> str:
         """The repository digests that the daemon remembers for an image."""
         return self._run("image", "inspect", "--format", "{{.RepoDigests}}", image).stdout

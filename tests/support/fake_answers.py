@@ -33,6 +33,8 @@ class Seen:
     query: Mapping[str, list[str]]
     headers: Mapping[str, str]
     at_cdn: bool
+    user: str = ""
+    """Whose request it is; empty: a stranger's."""
     status: int = 0
     sent: int = 0
 
@@ -62,6 +64,9 @@ class Quirks:
 
     quota: int | None = None
     """Docker Hub: manifest GETs left; at 0 they are answered 429. HEAD is free."""
+    quotas: dict[str, int] = field(default_factory=dict)
+    """The same for each user by name (empty: strangers), instead of `quota`; the
+    source is then the user's name. Who is not in it is not counted (paid)."""
     quota_limit: str = "100;w=21600"
     """Docker Hub: the `ratelimit-limit` header; `;w=21600` was seen, too."""
     blobs_at_cdn: bool = False
@@ -163,9 +168,8 @@ def faulty(fault: Fault) -> Reply | None:
 def _manifest(repo: Repo, seen: Seen, quirks: Quirks) -> Reply:
     if seen.method == "HEAD" and quirks.head_status is not None:
         return problem(quirks.head_status, "UNSUPPORTED")
-    quota = _quota(seen, quirks)
-    if quirks.quota is not None and quirks.quota < 0:
-        quirks.quota = 0
+    quota, over = _quota(seen, quirks)
+    if over:
         return problem(429, "TOOMANYREQUESTS", quota)
     digest = str(repo.tags.get(seen.reference, seen.reference))
     content = repo.manifests.get(digest)
@@ -178,17 +182,25 @@ def _manifest(repo: Repo, seen: Seen, quirks: Quirks) -> Reply:
     return Reply(200, headers, content.body)
 
 
-def _quota(seen: Seen, quirks: Quirks) -> dict[str, str]:
-    if quirks.quota is None:
-        return {}
+def _quota(seen: Seen, quirks: Quirks) -> tuple[dict[str, str], bool]:
+    """The headers, and whether this one is too many."""
+    left = quirks.quotas.get(seen.user) if quirks.quotas else quirks.quota
+    if left is None:
+        return {}, False
+    over = left < 1 and seen.method == "GET"
     if seen.method == "GET":
-        quirks.quota -= 1
+        left = max(0, left - 1)
+    if quirks.quotas:
+        quirks.quotas[seen.user] = left
+    else:
+        quirks.quota = left
     window = quirks.quota_limit.partition(";")[2]
-    return {
+    headers = {
         "ratelimit-limit": quirks.quota_limit,
-        "ratelimit-remaining": f"{max(0, quirks.quota)};{window}",
-        "docker-ratelimit-source": "192.0.2.1",
+        "ratelimit-remaining": f"{left};{window}",
+        "docker-ratelimit-source": seen.user if quirks.quotas else "192.0.2.1",
     }
+    return headers, over
 
 
 def _blob(repo: Repo, seen: Seen, quirks: Quirks, fault: Fault) -> Reply:

@@ -114,6 +114,13 @@ class FakeAuth:
             reply["expires_in"] = self.expires_in_s
         return json.dumps(reply).encode()
 
+    def whose(self, authorization: str | None) -> str | None:
+        """The user that an admitted request came from; None: a stranger."""
+        if self.scheme == "basic":
+            return self.user_of(authorization)
+        grant = self.grants.get((authorization or "").removeprefix("Bearer "))
+        return None if grant is None else grant.user
+
     def user_of(self, authorization: str | None) -> str | None:
         """The user that a `Basic` header proves, or None."""
         scheme, _, encoded = (authorization or "").partition(" ")

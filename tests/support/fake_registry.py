@@ -198,6 +198,7 @@ class FakeRegistry:
             refusal = auth.check(seen.repository, seen.kind, seen.headers.get("Authorization"))
             if refusal is not None:
                 return problem(refusal.status, refusal.code, refusal.headers)
+            seen.user = auth.whose(seen.headers.get("Authorization")) or ""
         return None if seen.at_cdn else self._elsewhere(seen)
 
     def _signed(self, seen: Seen) -> Reply | None:

@@ -171,11 +171,14 @@ class FakeS3:
                 return self._get(request, key)
 
     def _list(self, prefix: str, query: dict[str, str]) -> web.Response:
+        if "uploads" in query:
+            return _xml("<R><IsTruncated>false</IsTruncated></R>")
         after = query.get("continuation-token") or query.get("start-after", "")
         found = sorted(k for k in self.objects if k.startswith(prefix) and k > after)
         page = found[:PAGE]
         entries = "".join(
-            f"<Contents><Key>{escape(key)}</Key><LastModified>{DATE}</LastModified></Contents>"
+            f"<Contents><Key>{escape(key)}</Key><LastModified>{DATE}</LastModified>"
+            f"<Size>{len(self.objects[key])}</Size></Contents>"
             for key in page
         )
         if len(found) <= PAGE:

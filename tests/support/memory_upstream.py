@@ -38,6 +38,7 @@ class MemoryUpstream:
         self.name = name
         self.url = url
         self.credentialed = credentialed
+        self.offline = False
         self.repositories: dict[str, Repo] = {}
         self.private: set[str] = set()
         self.trouble: EntrepotError | None = None

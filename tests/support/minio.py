@@ -9,15 +9,11 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
 
 import pytest
 
 from tests.support.processes import ServerProcess, answers_http, free_port
-
-ACCESS_KEY, SECRET_KEY = "entrepot", "only for tests"
-BUCKET = "entrepot"
+from tests.support.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server
 
 
 def minio() -> Path:
@@ -28,7 +24,7 @@ def minio() -> Path:
     return Path(found)
 
 
-class Minio:
+class Minio(S3Server):
     """A server with the bucket `BUCKET`."""
 
     def __init__(self, folder: Path) -> None:
@@ -51,32 +47,3 @@ class Minio:
                 "MINIO_UPDATE": "off",
             },
         )
-
-    def settings(self, **more: Any) -> dict[str, Any]:
-        """What stands under `storage: {s3: …}` to use it."""
-        return {
-            "endpoint": self.url,
-            "bucket": BUCKET,
-            "access_key": ACCESS_KEY,
-            "secret_key": SECRET_KEY,
-            **more,
-        }
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.kill()
-
-    def start(self) -> None:
-        self._process.start()
-
-    def kill(self) -> None:
-        """Gone from the network at once; what it has acknowledged stays on disk."""
-        self._process.kill()

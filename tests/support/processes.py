@@ -27,6 +27,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Self
 
 POLL_S = 0.02
 READY_S = 30.0
@@ -189,6 +190,33 @@ class ServerProcess:
 
     def _up_or_dead(self) -> bool:
         return not self.running or self._ready()
+
+
+class Running:
+    """A server that is there inside of a `with` and gone behind it; `_process` is its
+    process, which can also be ended and started again inside.
+    """
+
+    _process: ServerProcess
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.kill()
+
+    @property
+    def running(self) -> bool:
+        return self._process.running
+
+    def start(self) -> None:
+        """Returns once it answers."""
+        self._process.start()
+
+    def kill(self) -> None:
+        """Gone from the network at once: connections are refused from now on."""
+        self._process.kill()
 
 
 def _dies_with_us() -> list[str]:

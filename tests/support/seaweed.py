@@ -7,22 +7,18 @@ memory. It comes with pip; see `dev` in pyproject.toml.
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import json
 import os
 import shutil
 import signal
 import sys
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
 
 from tests.support.processes import ServerProcess, free_port
 from tests.support.programs import missing
+from tests.support.s3_server import ACCESS_KEY, BUCKET, SECRET_KEY, S3Server
+from tests.support.weed import remove_sockets, takes_a_put
 
-ACCESS_KEY, SECRET_KEY = "entrepot", "only for tests"
-BUCKET = "entrepot"
 _PORTS = ("master.port", "volume.port", "filer.port", "s3.port")
 
 
@@ -36,7 +32,7 @@ def weed() -> Path:
     return Path(found)
 
 
-class Seaweed:
+class Seaweed(S3Server):
     """A server with the bucket `BUCKET`; the port stays the same over restarts."""
 
     def __init__(self, folder: Path) -> None:
@@ -68,38 +64,8 @@ class Seaweed:
                 *("-master.volumeSizeLimitMB=256", "-volume.max=64", "-volume.preStopSeconds=0"),
             ],
             log=folder / "log",
-            ready=self._takes_a_put,
+            ready=lambda: takes_a_put(self.port, BUCKET),
         )
-
-    def settings(self, **more: Any) -> dict[str, Any]:
-        """What stands under `storage: {s3: …}` to use it."""
-        return {
-            "endpoint": self.url,
-            "bucket": BUCKET,
-            "access_key": ACCESS_KEY,
-            "secret_key": SECRET_KEY,
-            **more,
-        }
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.kill()
-
-    @property
-    def running(self) -> bool:
-        return self._process.running
-
-    def start(self) -> None:
-        """Up, and a PUT has worked."""
-        self._process.start()
 
     def pause(self) -> None:
         """It takes connections and answers nothing, as a frozen machine does."""
@@ -110,25 +76,5 @@ class Seaweed:
 
     def kill(self) -> None:
         """Gone from the network at once; what it has acknowledged stays on disk."""
-        self._process.kill()
-        for name, port in self._grpc_ports.items():
-            # It puts these where no option moves them.
-            kind = name.split(".")[0]
-            with contextlib.suppress(FileNotFoundError):
-                Path(f"/tmp/seaweedfs-{kind}-grpc-{port}.sock").unlink()
-
-    def _takes_a_put(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        status = 0
-        try:
-            for path, body in ((f"/{BUCKET}", b""), (f"/{BUCKET}/ready", b"1")):
-                connection.request("PUT", path, body)
-                answer = connection.getresponse()
-                answer.read()
-                status = answer.status
-        except (OSError, http.client.HTTPException):
-            return False
-        else:
-            return status == 200
-        finally:
-            connection.close()
+        super().kill()
+        remove_sockets(self._grpc_ports)

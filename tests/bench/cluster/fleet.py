@@ -5,7 +5,6 @@ Each in an empty folder of its own and on free loopback ports.
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from tests.bench.processes import Tree, answers, free_port
 from tests.bench.systems import ROOT, NotHere
+from tests.support.weed import remove_sockets, takes_a_put
 
 ACCESS_KEY, SECRET_KEY = "bench", "only for this bench"
 BUCKET = "bench"
@@ -88,34 +88,16 @@ class Weed(Server):
             *("-master.volumeSizeLimitMB=1024", "-volume.max=64", "-volume.preStopSeconds=0"),
         ]
         self.tree = Tree(argv, log=folder / "log", cwd=folder)
-        self.tree.wait_ready(self._takes_a_put)
+        self.tree.wait_ready(lambda: takes_a_put(self.port, BUCKET))
 
     def stop(self) -> None:
         self.kill()
-        for name, port in self._grpc.items():
-            # It puts these where no option moves them.
-            with suppress(FileNotFoundError):
-                Path(f"/tmp/seaweedfs-{name.split('.')[0]}-grpc-{port}.sock").unlink()
+        remove_sockets(self._grpc)
 
     def kill(self) -> None:
         """At once: asked nicely it takes seconds, and nothing of it is kept."""
         if self.tree.process.poll() is None:
             super().kill()
-
-    def _takes_a_put(self) -> bool:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-        status = 0
-        try:
-            for path, body in ((f"/{BUCKET}", b""), (f"/{BUCKET}/ready", b"1")):
-                connection.request("PUT", path, body)
-                answer = connection.getresponse()
-                answer.read()
-                status = answer.status
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
-        return status == 200
 
 
 class Replica(Server):

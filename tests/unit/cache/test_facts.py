@@ -145,7 +145,7 @@ async def test_a_tag_that_ends_while_its_move_is_late_stays_gone() -> None:
     world = World(store=store)
     async with asyncio.timeout(20):
         await world.move(world.record("first", 0))
-        gone = asyncio.create_task(world.facts.forget_tag(world.upstream, APP, V1))
+        gone = asyncio.create_task(world.facts.forget_tag(world.upstream, APP, V1, 0.0))
         store.goes.set()
         await gone
     assert KEY not in store.kept

@@ -90,6 +90,7 @@ class FlightMachine(RuleBasedStateMachine):
     def join_and_wait(self, key: BlobKey, source: Source) -> None:
         async def join() -> None:
             before = self.flights.get(key)
+            self.flights.make_way()
             if before is None and self.flights.full:
                 return
             flight, started = self.flights.join(key, source)
@@ -211,12 +212,14 @@ async def test_flights_that_only_linger_are_told_to_end_before_there_are_too_man
     flights = Flights(forever, limit=8, observe=lambda _event: None)
     keys = [BlobKey(PUBLIC, Digest.of(bytes([number, 1]))) for number in range(8)]
     all_of_them = [lingering(flights, key) for key in keys[:6]]
+    flights.make_way()
     assert not flights.full
     assert not any(flight.parting for flight in all_of_them)
     all_of_them.append(lingering(flights, keys[6]))
     all_of_them[0].follow()
     heard: list[int] = []
     all_of_them[1].changed = lambda: heard.append(1)
+    flights.make_way()
     assert not flights.full
     assert [flight.parting for flight in all_of_them] == [False, True] + 5 * [False]
     assert heard == [1]

@@ -34,6 +34,14 @@ ALL = st.one_of(
         REPOSITORIES,
         DIGESTS,
     ),
+    st.builds(
+        lambda u, r, t, at, m: ("move", keys.move(u, r, t, at, m), u, r, t, at, m),
+        UPSTREAMS,
+        REPOSITORIES,
+        TAGS,
+        st.sampled_from([0.0, 1.0, 1_790_000_000.5]),
+        st.sampled_from(["gone", "0a1b2c3d4e5f"]),
+    ),
     st.builds(lambda u, r: ("exposed", keys.exposed(u, r), u, r), UPSTREAMS, REPOSITORIES),
 )
 

@@ -6,7 +6,9 @@ import asyncio
 
 import pytest
 
+from proxy.cache import traffic
 from proxy.cache.single import SingleFlight, to_the_end
+from proxy.cache.traffic import Urgency
 
 
 class Work:
@@ -122,3 +124,22 @@ async def test_to_the_end_obeys_a_cancellation_only_afterwards() -> None:
         await task
     assert steps == ["begun", "done"]
     assert await to_the_end(work()) == "outcome"
+
+
+async def test_work_is_as_urgent_as_whoever_asks_for_it_with_most_urgency():
+    flights, seen, go = SingleFlight(), list[tuple[Urgency, str]](), asyncio.Event()
+
+    async def work() -> None:
+        for _ in range(2):
+            seen.append((traffic.current().urgency, traffic.current().client))
+            await go.wait()
+
+    with traffic.working_as(Urgency.WARM) as warm:
+        begun = asyncio.ensure_future(flights.join("a", work))
+        await asyncio.sleep(0)
+    with traffic.working_as(Urgency.WAITING, client="192.0.2.1"):
+        joined = asyncio.ensure_future(flights.join("a", work))
+        go.set()
+        await asyncio.gather(begun, joined)
+    assert seen == [(Urgency.WARM, ""), (Urgency.WAITING, "192.0.2.1")]
+    assert warm.urgency is Urgency.WARM  # Whoever began it is not in a hurry for that.

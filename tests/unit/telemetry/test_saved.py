@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.events import BytesFetched, FlightEnded, FlightStarted, RequestServed, UpstreamAnswered
+from proxy.events import (
+    BytesFetched,
+    Event,
+    FlightEnded,
+    FlightStarted,
+    PullsServed,
+    RequestServed,
+    UpstreamAnswered,
+)
 from proxy.telemetry import Telemetry
 
 MIB = 1024 * 1024
@@ -91,3 +99,31 @@ def test_the_latest_fills_count_most(telemetry: Telemetry) -> None:
         _fill(telemetry, fetched=10 * MIB, seconds=1)
     _serve(telemetry)
     assert _saved(telemetry) == pytest.approx(1, rel=0.05)
+
+
+def test_bytes_saved_are_those_served_less_those_fetched(telemetry: Telemetry) -> None:
+    telemetry.expect(["lab"])
+    _fill(telemetry, fetched=10 * MIB)
+    read = telemetry.registry.get_sample_value
+    assert read("entrepot_saved_bytes", {"upstream": "lab"}) == -10 * MIB
+    _serve(telemetry, outcome="miss")
+    _serve(telemetry)
+    _serve(telemetry, outcome="error")
+    assert read("entrepot_saved_bytes", {"upstream": "lab"}) == 10 * MIB
+
+
+def test_pulls_are_counted_and_so_are_those_that_cost_nothing(telemetry: Telemetry) -> None:
+    telemetry.expect(["lab"])
+    telemetry.observe(PullsServed(upstream="lab", count=1, saved=False))
+    telemetry.observe(PullsServed(upstream="lab", count=5, saved=True))
+    read = telemetry.registry.get_sample_value
+    assert read("entrepot_pulls_total", {"upstream": "lab"}) == 6
+    assert read("entrepot_saved_pulls_total", {"upstream": "lab"}) == 5
+
+
+def test_others_hear_of_events_too(telemetry: Telemetry) -> None:
+    heard: list[Event] = []
+    telemetry.tell(heard.append)
+    event = BytesFetched(upstream="lab", kind="blob", count=3, repository="app", reference="v1")
+    telemetry.observe(event)
+    assert heard == [event]

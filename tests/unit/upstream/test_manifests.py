@@ -210,7 +210,13 @@ async def test_fetched_bytes_are_told(up, ask):
     await ask.upstream.get_manifest(REPO, LATEST)
     await ask.upstream.list_tags(REPO)
     told = ask.stated(BytesFetched)
-    assert told[0] == BytesFetched(upstream="up", kind="manifest", count=IMAGE.manifest.size)
+    assert told[0] == BytesFetched(
+        upstream="up",
+        kind="manifest",
+        count=IMAGE.manifest.size,
+        repository=REPO,
+        reference=LATEST,
+    )
     assert [t.kind for t in told] == ["manifest", "tags"]
 
 

@@ -14,9 +14,10 @@ from proxy.coordination.local import LocalCoordination
 from proxy.errors import UpstreamLimited, UpstreamUnavailable
 from proxy.events import BreakerMoved, QuotaRead
 from proxy.oci.names import Repository, Tag
+from proxy.upstream.credentials import Credentials, StaticCredentials
 from proxy.upstream.shared_health import SharedHealth
 from tests.support.asking import Asking, asking
-from tests.support.fake_registry import FakeRegistry, Fault
+from tests.support.fake_registry import FakeAuth, FakeRegistry, Fault, Quirks
 from tests.support.images import image
 
 REPO = Repository.parse("library/app")
@@ -189,6 +190,35 @@ async def test_the_newest_quota_is_known_to_all(world: World) -> None:
         assert (quota.limit, quota.remaining, quota.window_s) == (100, 75, 21600)
     assert [e.remaining for e in world.two.ask.stated(QuotaRead)] == [76, 75]
     assert [e.remaining for e in world.one.ask.stated(QuotaRead)] == [76, 75]
+
+
+async def test_of_several_logins_each_ones_quota_is_known_to_all() -> None:
+    passwords = {"anna": "a", "bert": "b"}
+    logins = [StaticCredentials(Credentials(*one)) for one in passwords.items()]
+    quirks = Quirks(quotas={"anna": 50, "bert": 40})
+    async with AsyncExitStack() as stack:
+        up = await stack.enter_async_context(FakeRegistry(quirks, FakeAuth(users=passwords)))
+        up.add(REPO, image(), "latest")
+        coordination = LocalCoordination()
+        one, two = [
+            # Told of them in another order.
+            await stack.enter_async_context(
+                asking(up, logins[n], further_credentials=(logins[1 - n],))
+            )
+            for n in (0, 1)
+        ]
+        healths = [
+            SharedHealth([ask.upstream], coordination, monotonic=ask.ticks) for ask in (one, two)
+        ]
+        assert await two.upstream.resolve(REPO, LATEST)  # It is in use.
+        await healths[1].exchange()
+        for _ in range(4):
+            assert await one.upstream.get_manifest(REPO, LATEST)
+        for health in (*healths, healths[0]):
+            await health.exchange()
+        for ask in (one, two):
+            left = {account.name: account.budget.left for account in ask.upstream.accounts}
+            assert left == {"an…a": 47, "be…t": 39}
 
 
 async def test_an_upstream_that_nobody_uses_costs_nothing(world: World) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -11,8 +11,11 @@ from aiohttp import web
 
 from proxy.cache.standing import Life, Standing
 from proxy.events import Event, RequestServed
+from proxy.oci.digest import Digest
+from proxy.oci.names import Repository, Tag
 from proxy.web.fastlane import BODY_BYTES_MAX, HEAD_BYTES_MAX, FastLane, Known, Line
 from proxy.web.server import Connection, PullServer
+from proxy.web.uses import Given, Use
 
 HEAD = b"GET / HTTP/1.1\r\nHost: proxy\r\n\r\n"
 SERVED = RequestServed(
@@ -47,6 +50,7 @@ class Table:
     now: float = 1000.0
     events: list[Event] = field(default_factory=list)
     lines: list[Line] = field(default_factory=list)
+    accounts: list[Use] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.lane = FastLane(
@@ -54,6 +58,7 @@ class Table:
             observe=self.events.append,
             clock=lambda: self.now,
             log=self.lines.extend,
+            account=self.accounts.append,
         )
 
     def ready(self, head: bytes = HEAD) -> bytes | None:
@@ -151,18 +156,35 @@ async def test_uses_are_handed_on_in_batches_and_none_is_lost() -> None:
     table.lane.flush()
     assert (len(table.events), len(table.lines)) == (1, 10)
     # Without anybody asking it happens soon by itself.
-    table.lane.used(answer, None, table.now, 0.002)
+    table.lane.used(answer, "", table.now, 0.002)
     async with asyncio.timeout(20):
         while len(table.events) < 2:
             await asyncio.sleep(0.01)
     assert len(table.lines) == 11
 
 
+async def test_whoever_keeps_accounts_hears_of_every_client() -> None:
+    table = Table()
+    given = Given(repository=Repository("app"), reference=Tag("v1"), digest=Digest.of(b"body"))
+    table.lane.offer(replace(known(), given=given), Standing())
+    (answer,) = table.lane.answers.values()
+    for number in range(10):
+        table.lane.used(answer, f"10.0.0.{number % 3}", table.now, 0.002)
+    table.lane.flush()
+    table.lane.used(answer, "", table.now, 0.002)
+    table.lane.flush()
+    assert [use.clients for use in table.accounts] == [
+        {"10.0.0.0": 4, "10.0.0.1": 3, "10.0.0.2": 3},
+        {"": 1},
+    ]
+    assert [(use.served.count, use.given) for use in table.accounts] == [(10, given), (1, given)]
+
+
 async def test_what_is_dropped_was_still_used() -> None:
     table, life = Table(), Life()
     table.lane.offer(known(), Standing((life,)))
     (answer,) = table.lane.answers.values()
-    table.lane.used(answer, None, table.now, 0.0)
+    table.lane.used(answer, "", table.now, 0.0)
     life.end()
     table.lane.flush()
     assert len(table.events) == 1

@@ -14,6 +14,7 @@ from proxy.errors import (
     NotExposed,
     UnsatisfiableRange,
     UpstreamLimited,
+    UpstreamOffline,
 )
 from proxy.web.problems import Problem, problem
 
@@ -59,7 +60,7 @@ def made(kind: type[EntrepotError]) -> EntrepotError:
 
 
 def test_every_kind_of_failure_is_decided_on() -> None:
-    decided = {*EXPECTED, *INHERITED, *NOT_ANSWERED, "AccessDenied"}
+    decided = {*EXPECTED, *INHERITED, *NOT_ANSWERED, "AccessDenied", "UpstreamOffline"}
     assert set(KINDS) - decided == set()
 
 
@@ -107,3 +108,11 @@ def test_the_envelope_is_that_of_the_specification_whatever_the_words() -> None:
     words = 'a "quoted" word, a\nline and ünïcode'
     envelope = json.loads(Problem(500, "UNKNOWN", words, {}).body())
     assert envelope == {"errors": [{"code": "UNKNOWN", "message": words, "detail": None}]}
+
+
+@pytest.mark.parametrize(("blob", "code"), [(False, "MANIFEST_UNKNOWN"), (True, "BLOB_UNKNOWN")])
+def test_what_is_not_here_of_an_upstream_that_is_offline_does_not_exist(
+    blob: bool, code: str
+) -> None:
+    answer = problem(UpstreamOffline("it is not here"), blob=blob)
+    assert (answer.status, answer.code, answer.headers) == (404, code, {})

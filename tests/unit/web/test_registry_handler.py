@@ -14,6 +14,8 @@ from structlog.testing import capture_logs
 from proxy.events import Event, RequestServed
 from proxy.oci.routes import RouteTable, UpstreamNames
 from proxy.web.exchange import Exchange
+from proxy.web.missing import Missing
+from proxy.web.refusals import Refusals
 from proxy.web.registry import RegistryHandler, _first_range
 from proxy.web.server import PullServer, listen
 from tests.support.raw_http import RawAnswer, connected, exchange, request
@@ -57,8 +59,7 @@ async def handling(broken: Any) -> AsyncIterator[tuple[str, list[Event], list[Ex
         access=lines.append,
         header_budget_s=60.0,
         send_stall_s=1.0,
-        relay_429=frozenset(),
-        dockerd_blob_404=True,
+        refusals=Refusals(Missing(events.append), relay_429=frozenset(), dockerd_blob_404=True),
     )
     runner = web.ServerRunner(PullServer(handler, connections_max=9, header_bytes_max=8192))
     await runner.setup()

@@ -1,0 +1,230 @@
+"""Bringing a bundle in, on the side of the proxy: what is lacking, taking it, and then
+all at once.
+
+Between `begin` and `commit` nothing is visible: blobs are kept as they come, held so that
+they are not evicted, and no repository may serve them. `commit` first sees that every
+image is whole, then writes what repositories may serve, then pins, and moves tags last.
+Killed anywhere, here or on the other side, the same bundle brought again ends the same;
+what was kept by then is not sent twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+
+from proxy.bundles.contents import Contents, Place
+from proxy.bundles.contents_reading import decode
+from proxy.bundles.importing_closure import walked
+from proxy.bundles.importing_state import Begun, Done, Import, UnknownImport
+from proxy.bundles.importing_store import ImportStore
+from proxy.bundles.importing_tags import TagMoves
+from proxy.bundles.importing_trust import Trust
+from proxy.bundles.receipts import Receipt
+from proxy.bundles.staging import Staging
+from proxy.cache.vouching import group_of
+from proxy.errors import BadBundle
+from proxy.oci.digest import Digest
+from proxy.ports import BlobKey, Clock, Upstream
+
+# Nothing came for so long: whoever began will have to begin again.
+_IDLE_S = 900.0
+
+
+class Importing:
+    """All imports of a proxy. `aclose` lets go of what they hold."""
+
+    def __init__(
+        self,
+        *,
+        trust: Trust,
+        upstreams: Mapping[str, Upstream],
+        store: ImportStore,
+        staging: Staging,
+        tags: TagMoves,
+        clock: Clock,
+    ) -> None:
+        self._trust = trust
+        self._upstreams = upstreams
+        self._store = store
+        self._staging = staging
+        self._tags = tags
+        self._clock = clock
+        self._running: dict[str, Import] = {}
+        self._committing = asyncio.Lock()
+
+    async def begin(
+        self,
+        body: bytes,
+        signature: bytes | None,
+        *,
+        keys: Sequence[str] = (),
+        unsigned: bool = False,
+        force: bool = False,
+    ) -> Begun:
+        """Check a bundle's contents, find out what is lacking, and set room aside for it.
+
+        Raises `BadBundle`, `NoSpace`, `StorageUnavailable`.
+        """
+        self._trust.check(body, signature, keys=keys, unsigned=unsigned)
+        contents = await asyncio.to_thread(decode, body)
+        upstreams = self._places(contents)
+        if not force:
+            await self._tags.refuse_older(contents, upstreams)
+        wanted = {
+            BlobKey(group, one.descriptor.digest): one.descriptor.size
+            for one in contents.blobs
+            for group in {group_of(upstreams[place]) for place in one.places}
+        }
+        base = {
+            BlobKey(group, one.digest): one.size
+            for one in contents.left_out
+            for group in {group_of(upstreams[place]) for place in one.places}
+        }
+        held = frozenset(wanted) | frozenset(base)
+        # From now on: what is here must still be here at the end.
+        self._staging.hold(held)
+        running = Import(contents, upstreams, wanted, {}, held=held)
+        try:
+            await self._check_base(contents, base)
+            running.lacking = await self._store.lacking(wanted)
+            need = sum(running.lacking.values())
+            await self._store.reserve(need)
+            running.reserved = need
+        except BaseException:
+            self._end(running)
+            raise
+        token = secrets.token_hex(16)
+        self._running[token] = running
+        self._touch(token)
+        return Begun(token=token, lacking=list(running.lacking.items()))
+
+    async def receive(
+        self, token: str, group: str, digest: Digest, size: int | None, chunks: AsyncIterator[bytes]
+    ) -> None:
+        """One blob. Raises `BadBundle`, `UnknownImport`, `StorageUnavailable`."""
+        running = self._of(token)
+        key = BlobKey(group, digest)
+        expected = running.wanted.get(key)
+        if expected is None:
+            raise BadBundle(f"the bundle's contents have no {digest}")
+        if size != expected:
+            raise BadBundle(f"the bundle's contents say that {digest} takes {expected} bytes")
+        if running.timer is not None:
+            running.timer.cancel()
+        try:
+            await self._staging.receive(key, expected, chunks)
+        finally:
+            self._touch(token)
+        if running.lacking.pop(key, None) is not None and running.reserved:
+            self._store.unreserve(expected)
+            running.reserved -= expected
+
+    async def commit(self, token: str, *, pin: bool = True, force: bool = False) -> Done:
+        """Make it visible. Raises `BadBundle`, `UnknownImport`, `StorageUnavailable`;
+        then no tag has moved, unless records could not be written half-way.
+        """
+        running = self._of(token)
+        contents, upstreams = running.contents, running.upstreams
+        if running.timer is not None:
+            running.timer.cancel()
+        try:
+            async with self._committing:
+                lacking = await self._store.lacking(running.wanted)
+                if lacking:
+                    raise BadBundle(f"{len(lacking)} blobs of the bundle have not come yet")
+
+                async def body(place: Place, digest: Digest) -> bytes:
+                    return await self._store.manifest(group_of(upstreams[place]), digest)
+
+                brought = await walked(contents, body)
+                if not force:
+                    await self._tags.refuse_older(contents, upstreams)
+                await self._store.write(brought, upstreams)
+                if pin:
+                    await self._store.pin(contents, brought, upstreams)
+                moved = await self._tags.move(contents, upstreams)
+                receipt = await self._receipt(contents)
+                warnings = await self._store.hidden(upstreams)
+        finally:
+            self._touch(token)
+        self.forget(token)
+        return Done(receipt=receipt, moved=moved, warnings=warnings)
+
+    def forget(self, token: str) -> None:
+        """The other side gives up, or is done."""
+        running = self._running.pop(token, None)
+        if running is not None:
+            self._end(running)
+
+    def aclose(self) -> None:
+        """All of them."""
+        for token in list(self._running):
+            self.forget(token)
+
+    def _of(self, token: str) -> Import:
+        running = self._running.get(token)
+        if running is None:
+            raise UnknownImport("this import is not known here (any more)")
+        return running
+
+    def _touch(self, token: str) -> None:
+        running = self._running.get(token)
+        if running is not None:
+            if running.timer is not None:
+                running.timer.cancel()
+            loop = asyncio.get_running_loop()
+            running.timer = loop.call_later(_IDLE_S, self.forget, token)
+
+    def _end(self, running: Import) -> None:
+        if running.timer is not None:
+            running.timer.cancel()
+        self._staging.let_go(running.held)
+        self._store.unreserve(running.reserved)
+        running.reserved = 0
+
+    def _places(self, contents: Contents) -> dict[Place, Upstream]:
+        found: dict[Place, Upstream] = {}
+        for place in _places(contents):
+            upstream = self._upstreams.get(place.upstream)
+            if upstream is None:
+                raise BadBundle(
+                    f"the bundle has images of {place.upstream}, which is not configured here: "
+                    f"add `{place.upstream}: {{url: https://{place.upstream}}}` to `upstreams`"
+                )
+            found[place] = upstream
+        return found
+
+    async def _check_base(self, contents: Contents, base: dict[BlobKey, int]) -> None:
+        lacking = await self._store.lacking(base)
+        if lacking:
+            first = next(iter(lacking)).digest
+            raise BadBundle(
+                f"the bundle builds on receipt {', '.join(contents.receipts)} (of bundle "
+                f"{', '.join(contents.bundles) or 'unknown'}) and leaves out {len(lacking)} blobs "
+                f"that are not here, such as {first}: import its base first, or export again "
+                "with the receipt of this side"
+            )
+
+    async def _receipt(self, contents: Contents) -> Receipt:
+        have = await self._store.have()
+        have |= {one.descriptor.digest for one in contents.blobs}
+        have |= {one.digest for one in contents.left_out}
+        return Receipt(
+            receipt=secrets.token_hex(16),
+            bundle=contents.bundle,
+            created=int(self._clock()),
+            images={one.name: one.descriptor.digest for one in contents.images},
+            have=frozenset(have),
+        )
+
+
+def _places(contents: Contents) -> set[Place]:
+    """All repositories that something is for."""
+    found = {one.place for one in contents.images} | {one.place for one in contents.referrers}
+    for blob in contents.blobs:
+        found.update(blob.places)
+    for gone in contents.left_out:
+        found.update(gone.places)
+    return found

@@ -1,0 +1,46 @@
+"""An import that is under way, and what is told of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from proxy.bundles.contents import Contents, Place
+from proxy.bundles.receipts import Receipt
+from proxy.errors import EntrepotError
+from proxy.ports import BlobKey, Upstream
+
+
+class UnknownImport(EntrepotError):
+    """Nothing is known of this import: it has to begin again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Begun:
+    """What the other side needs to know: what to send, and under which token."""
+
+    token: str
+    lacking: Sequence[tuple[BlobKey, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """How it ended. `moved`: tags that name something new."""
+
+    receipt: Receipt
+    moved: int
+    warnings: Sequence[str]
+
+
+@dataclass(slots=True)
+class Import:
+    """One that is under way; sizes in bytes."""
+
+    contents: Contents
+    upstreams: Mapping[Place, Upstream]
+    wanted: dict[BlobKey, int]
+    lacking: dict[BlobKey, int]
+    reserved: int = 0
+    held: frozenset[BlobKey] = frozenset()
+    timer: asyncio.TimerHandle | None = field(default=None, repr=False)

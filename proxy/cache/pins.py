@@ -1,0 +1,221 @@
+"""What is kept on purpose: images and patterns that somebody pinned.
+
+A pin is a durable record that lists every digest it keeps, so that whoever evicts need
+not look at images, and a replica that has just started knows at once what must stay.
+`pinned` is asked for every blob that might go, from a thread too, and answers from
+memory; that grows with what is pinned and with nothing else.
+
+The key of a record ends in the hash of its content. So one listing tells a replica what
+has changed elsewhere, a changed pin is a new record before the old one goes (whoever is
+killed in between leaves both, which keeps too much and nothing too little), and what
+can't be read or is not what its key says is left alone and counts for nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from proxy.cache import keys
+from proxy.cache.pin_records import (
+    Pin,
+    PinnedImage,
+    Source,
+    decode_pin,
+    encode_pin,
+    name_of,
+)
+from proxy.cache.vouching import group_of
+from proxy.events import StorageFailed
+from proxy.oci.digest import Digest
+from proxy.oci.names import Reference, Repository
+from proxy.ports import BlobKey, Clock, Observe, Record, Records, Upstream
+
+_READS_AT_ONCE = 16
+
+
+class Pins:
+    """All pins of the store, as of the last `refresh`, and those made here since."""
+
+    def __init__(self, records: Records, observe: Observe, clock: Clock) -> None:
+        self._records = records
+        self._observe = observe
+        self._clock = clock
+        self._known: dict[str, Pin] = {}
+        self._unreadable: set[str] = set()
+        # By group: how many images need a blob, under the bytes of its digest.
+        self._needed: dict[str, dict[bytes, int]] = {}
+        # What came below something that is needed, and that.
+        self._grown: dict[str, dict[bytes, bytes]] = {}
+        self._lock = asyncio.Lock()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def now(self) -> float:
+        """In seconds since the epoch, by the clock that pins go by."""
+        return self._clock()
+
+    def all(self) -> list[Pin]:
+        """In the order of their names."""
+        return sorted(self._known.values(), key=lambda pin: (pin.name, pin.source))
+
+    def of(self, name: str) -> list[Pin]:
+        """Those under this name, of all sources."""
+        return [pin for pin in self._known.values() if pin.name == name]
+
+    def pinned(self, key: BlobKey) -> bool:
+        """Whether a blob must stay. Never waits; may be called from a thread."""
+        return self._needed_by(key) is not None
+
+    async def refresh(self) -> None:
+        """Learn what other replicas have pinned and unpinned.
+
+        Raises `StorageUnavailable`; then what was known stays.
+        """
+        async with self._lock:
+            listed = [key async for key in self._records.list(keys.PINS)]
+            for key in self._known.keys() - set(listed):
+                self._forget(key)
+            self._unreadable &= set(listed)
+            new = [k for k in listed if k not in self._known and k not in self._unreadable]
+            for start in range(0, len(new), _READS_AT_ONCE):
+                batch = new[start : start + _READS_AT_ONCE]
+                found = await asyncio.gather(*(self._read(key) for key in batch))
+                for key, pin in zip(batch, found, strict=True):
+                    if pin is not None:
+                        self._learn(key, pin)
+                    else:
+                        self._unreadable.add(key)
+                        reason = f"{key} is not a pin that can be read"
+                        self._observe(StorageFailed(operation="record read", reason=reason))
+
+    async def pin(
+        self,
+        upstream: Upstream,
+        repository: Repository,
+        reference: Reference,
+        *,
+        source: Source,
+        closure: Sequence[Digest],
+        pattern: str = "",
+    ) -> Pin:
+        """Keep an image from now on.
+
+        closure: all digests that belong to it, its own first; empty while none of it
+        is here. pattern: the one that it was found by. A pin of the same name, source
+        and pattern is replaced. Raises `StorageUnavailable`; then it holds here all
+        the same, for as long as this process runs.
+        """
+        pin = Pin(
+            name=name_of(upstream.name, repository, reference),
+            source=source,
+            pattern=pattern,
+            upstream=upstream.name,
+            repository=repository,
+            reference=str(reference),
+            group=group_of(upstream),
+            url=upstream.url,
+            pinned_at=self._clock(),
+            images=(PinnedImage(tuple(closure)),) if closure else (),
+        )
+        return await self.put(pin)
+
+    async def pin_pattern(self, pattern: str, *, source: Source) -> Pin:
+        """Remember a pattern; which images it means is found out by others. Raises
+        `StorageUnavailable` as `pin` does.
+        """
+        return await self.put(Pin(name=pattern, source=source, pinned_at=self._clock()))
+
+    async def put(self, pin: Pin) -> Pin:
+        """Write a pin in place of those that have its name, source and pattern; it is as
+        old as the oldest of them. Raises `StorageUnavailable` as `pin` does.
+        """
+        times = [self._known[key].pinned_at for key in self._alike(pin)]
+        pin = replace(pin, pinned_at=min([*times, pin.pinned_at]))
+        value = encode_pin(pin)
+        key = _key(pin, value)
+        async with self._lock:
+            before = self._alike(pin)
+            self._learn(key, pin)
+            if key not in before:
+                await self._records.put(key, value)
+            for old in before - {key}:
+                self._forget(old)
+                await self._records.delete(old)
+        return pin
+
+    async def remove(self, pins: Iterable[Pin]) -> None:
+        """They keep nothing any more. Raises `StorageUnavailable`; then they may be back
+        with the next `refresh`.
+        """
+        async with self._lock:
+            for pin in pins:
+                for key in self._alike(pin):
+                    self._forget(key)
+                    await self._records.delete(key)
+
+    def grow(self, key: BlobKey, below: Iterable[Digest]) -> None:
+        """A manifest came, and needs these: if it is pinned, so are they, until the next
+        `put` of its pin or `settled` says the same for longer.
+        """
+        needed_by = self._needed_by(key)
+        if needed_by is not None:
+            needed = self._needed[key.group]
+            grown = self._grown.setdefault(key.group, {})
+            for digest in below:
+                if (one := bytes.fromhex(digest.hex)) not in needed:
+                    grown[one] = needed_by
+
+    def settled(self) -> None:
+        """All pins were written anew with what had grown."""
+        self._grown.clear()
+
+    def _needed_by(self, key: BlobKey) -> bytes | None:
+        """A digest in a pin that keeps it, its own perhaps."""
+        digest, needed = bytes.fromhex(key.digest.hex), self._needed.get(key.group, {})
+        if digest in needed:
+            return digest
+        above = self._grown.get(key.group, {}).get(digest)
+        return above if above in needed else None
+
+    def _alike(self, pin: Pin) -> set[str]:
+        return {key for key, known in self._known.items() if known.identity == pin.identity}
+
+    async def _read(self, key: str) -> Pin | None:
+        for read in (self._records.get, self._records.latest):
+            record: Record | None = await read(key)
+            if record is not None and key.endswith(_hash(record.value)):
+                return decode_pin(record.value)
+        return None
+
+    def _learn(self, key: str, pin: Pin) -> None:
+        if key not in self._known:
+            self._known[key] = pin
+            needed = self._needed.setdefault(pin.group, {})
+            for digest in _kept_by(pin):
+                needed[digest] = needed.get(digest, 0) + 1
+
+    def _forget(self, key: str) -> None:
+        pin = self._known.pop(key)
+        needed = self._needed[pin.group]
+        for digest in _kept_by(pin):
+            needed[digest] -= 1
+            if not needed[digest]:
+                del needed[digest]
+
+
+def _kept_by(pin: Pin) -> Iterator[bytes]:
+    for image in pin.images:
+        for digest in image.closure:
+            yield bytes.fromhex(digest.hex)
+
+
+def _key(pin: Pin, value: bytes) -> str:
+    return keys.pin(_hash("\n".join(pin.identity).encode()), _hash(value))
+
+
+def _hash(value: bytes) -> str:
+    return hashlib.sha256(value).hexdigest()

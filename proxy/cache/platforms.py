@@ -1,0 +1,72 @@
+"""Which images of an index somebody wants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from proxy.oci.digest import Digest
+from proxy.oci.manifests import json_object
+
+_ABOUT = "vnd.docker.reference.digest"
+
+
+@dataclass(frozen=True, slots=True)
+class Platforms:
+    """Which images of an index are wanted; `wanted` is None for all of them."""
+
+    wanted: frozenset[str] | None
+
+    @classmethod
+    def all(cls) -> Platforms:
+        """Every one."""
+        return cls(None)
+
+    @classmethod
+    def of(cls, platforms: Iterable[str]) -> Platforms:
+        """Those of `os/architecture[/variant]`; without a variant: of any."""
+        return cls(frozenset(map(_plain, platforms)))
+
+    def chosen(self, index: bytes) -> dict[Digest, str]:
+        """The wanted manifests of an index, and the platform of each.
+
+        Raises `BadUpstreamAnswer`.
+        """
+        entries = json_object(index, "the index").get("manifests")
+        found: dict[Digest, str] = {}
+        about: list[tuple[Digest, str]] = []
+        for entry in entries if isinstance(entries, list) else []:
+            if not isinstance(entry, dict) or not isinstance(entry.get("digest"), str):
+                continue
+            digest, annotations = Digest.parse(entry["digest"]), entry.get("annotations")
+            subject = annotations.get(_ABOUT) if isinstance(annotations, dict) else None
+            if isinstance(subject, str):
+                about.append((digest, subject))
+            elif self._wants(platform := _spelled(entry.get("platform"))):
+                found.setdefault(digest, platform)
+        named = {str(digest): platform for digest, platform in found.items()}
+        for digest, subject in about:
+            if subject in named:
+                found.setdefault(digest, named[subject])
+        return found
+
+    def _wants(self, platform: str) -> bool:
+        if self.wanted is None or not platform:
+            return True
+        return platform in self.wanted or platform.rpartition("/")[0] in self.wanted
+
+
+def _spelled(platform: object) -> str:
+    """`os/architecture[/variant]`; empty if the entry tells none."""
+    if not isinstance(platform, dict):
+        return ""
+    parts = [platform.get("os"), platform.get("architecture"), platform.get("variant")]
+    return _plain("/".join(part for part in parts if isinstance(part, str) and part))
+
+
+def _plain(platform: str) -> str:
+    """Without the variant that an architecture has anyway (containerd, platforms.Normalize)."""
+    for usual in ("arm64/v8", "amd64/v1"):
+        if platform.endswith(f"/{usual}"):
+            return platform.rpartition("/")[0]
+    return platform

@@ -1,0 +1,213 @@
+"""Removing images: the tag, and what nothing that stays needs.
+
+First all that could go is found, then every other tag is looked at and takes back what
+it needs. What is left goes in such an order that a kill at any moment leaves something
+to repeat: blobs before the manifests that name them, a child before its index, the tag
+last of all. What was pinned meanwhile stays.
+
+What is pulled by digest alone has no record that names it; a layer that it shares with
+a removed image goes with it (unless it was used since), and is fetched again when asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from proxy.backing import Backing
+from proxy.cache.assembly import Cache
+from proxy.keeping.images import Image, Named, Part, subject_of
+from proxy.keeping.notices import Notices, Removed
+from proxy.keeping.recorded import Recorded
+from proxy.keeping.shelf import Shelf
+from proxy.oci.digest import Digest
+from proxy.ports import BlobKey
+
+# So much memory one batch may take, in digests.
+_BATCH_DIGESTS = 100_000
+_ORDER = {"layer": 0, "config": 0, "manifest": 1, "index": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is to go, and why; what of it was used after `unused_since` stays (in seconds
+    since the epoch; None: nothing does).
+    """
+
+    named: Named
+    why: str
+    unused_since: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """One image that went (or would): bytes freed here, all bytes of it here, and how many
+    blobs went, here or elsewhere.
+    """
+
+    target: Target
+    freed_bytes: int
+    of_bytes: int
+    blobs: int
+
+
+@dataclass(slots=True)
+class _Batch:
+    """`needed`: whether something that stays needs a digest, by key. `linked`: what other
+    tags of the same repository need.
+    """
+
+    targets: list[Target] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+    needed: dict[BlobKey, bool] = field(default_factory=dict)
+    linked: set[tuple[str, str, Digest]] = field(default_factory=set)
+    repositories: set[tuple[str, str]] = field(default_factory=set)
+
+
+class Removal:
+    """Removes. Methods raise `StorageUnavailable`; then it can be repeated."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        backing: Backing,
+        *,
+        shelf: Shelf,
+        recorded: Recorded,
+        notices: Notices | None,
+    ) -> None:
+        self._cache = cache
+        self._disk = backing.local.blobs
+        self._durable = backing.fleet.durable
+        self._shelf = shelf
+        self._recorded = recorded
+        self._notices = notices
+        # One at a time: two would each believe that the other's images stay.
+        self._lock = asyncio.Lock()
+
+    async def remove(
+        self,
+        targets: AsyncIterator[Target],
+        *,
+        dry_run: bool = False,
+    ) -> AsyncIterator[Gone]:
+        """Each as it goes."""
+        async with self._lock:
+            batch = _Batch()
+            async for target in targets:
+                await self._add(batch, target)
+                if len(batch.needed) >= _BATCH_DIGESTS:
+                    async for gone in self._all_of(batch, dry_run=dry_run):
+                        yield gone
+                    batch = _Batch()
+            async for gone in self._all_of(batch, dry_run=dry_run):
+                yield gone
+
+    async def _add(self, batch: _Batch, target: Target) -> None:
+        named = target.named
+        batch.targets.append(target)
+        batch.names.add(named.name)
+        batch.repositories.add((named.upstream.name, named.repository))
+        for root in named.roots:
+            image = await self._shelf.whole(named, root)
+            for part in image.parts:
+                batch.needed.setdefault(part.key, False)
+            if subject_of(named.tag) is not None:
+                continue
+            for about in await self._recorded.about(named.upstream, named.repository, root.digest):
+                batch.targets.append(replace(target, named=about))
+                batch.names.add(about.name)
+                for key in await self._shelf.closure(about.upstream, about.current):
+                    batch.needed.setdefault(key, False)
+
+    async def _all_of(self, batch: _Batch, *, dry_run: bool) -> AsyncIterator[Gone]:
+        if not batch.targets:
+            return
+        await self._mark(batch)
+        for target in batch.targets:
+            gone = await self._one(batch, target, dry_run=dry_run)
+            if subject_of(target.named.tag) is None:
+                yield gone
+
+    async def _mark(self, batch: _Batch) -> None:
+        """Every other tag takes back what it needs."""
+        async for named in self._recorded.all(latest=True):
+            if named.name in batch.names:
+                continue
+            where = (named.upstream.name, named.repository)
+            for root in named.roots:
+                for key in await self._shelf.closure(named.upstream, root):
+                    if key in batch.needed:
+                        batch.needed[key] = True
+                        if where in batch.repositories:
+                            batch.linked.add((*where, key.digest))
+
+    async def _one(self, batch: _Batch, target: Target, *, dry_run: bool) -> Gone:
+        named, unused_since = target.named, target.unused_since
+        parts: dict[BlobKey, Part] = {}
+        for root in named.roots:
+            image: Image = await self._shelf.whole(named, root)
+            parts |= {part.key: part for part in image.parts}
+        # A child is after its index in a walk, and goes before it.
+        backwards = list(parts.values())[::-1]
+        ordered = sorted(backwards, key=lambda part: _ORDER[part.kind])
+        going = [
+            part
+            for part in ordered
+            if not batch.needed.get(part.key, True)
+            and not self._cache.pins.pinned(part.key)
+            and (unused_since is None or part.used_at <= unused_since)
+        ]
+        # Counted once, with the first image that it goes with.
+        for part in going:
+            batch.needed[part.key] = True
+        gone = Gone(
+            target,
+            sum(part.size for part in going if part.here),
+            sum(part.size for part in ordered if part.here),
+            len(going),
+        )
+        if not dry_run:
+            await self._delete(batch, named, ordered, going)
+        return gone
+
+    async def _delete(
+        self, batch: _Batch, named: Named, parts: Sequence[Part], going: Sequence[Part]
+    ) -> None:
+        upstream, repository = named.upstream, named.repository
+        forgetting = self._cache.forgetting
+        where = (upstream.name, repository)
+        for part in going:
+            self._step()
+            if self._durable is not None:
+                await self._durable.delete(part.key)
+            await self._disk.delete(part.key)
+            self._cache.memory.pop(part.key)
+            self._shelf.forget_stored(part.key)
+        unlinked = [
+            part.key.digest for part in parts if (*where, part.key.digest) not in batch.linked
+        ]
+        for digest in unlinked:
+            self._step()
+            await forgetting.digest(upstream, repository, digest)
+        removed = Removed(
+            upstream.name,
+            repository,
+            (named.tag,),
+            tuple(unlinked),
+            tuple(part.key.digest for part in going),
+        )
+        # Before, in case that we end here; after, in case that somebody looked in between.
+        await self._tell(removed)
+        self._step()
+        await forgetting.tag(upstream, repository, named.tag)
+        self._step()
+        await self._tell(removed)
+
+    def _step(self) -> None:
+        """Between two things that are done: where a kill is tested."""
+
+    async def _tell(self, removed: Removed) -> None:
+        if self._notices is not None:
+            await self._notices.write([removed])

@@ -1,0 +1,253 @@
+"""Pins, lists and removals of images, by their commands, against a running proxy."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from proxy import cli
+from proxy.keeping.images import is_pattern
+from proxy.oci.digest import Digest
+from tests.flows.conftest import Running, World
+from tests.support.fake_registry import FakeRegistry
+from tests.support.images import Image, artifact, image, index
+
+SIZE = 200_000
+WAIT_S = 30.0
+
+
+async def run(proxy: Running, *words: str) -> Any:
+    """A command of the command line, asked of this proxy."""
+    admin = ["--admin", f"http://{proxy.entrepot.admin_address}"]
+    return await asyncio.to_thread(CliRunner().invoke, cli.app, [*words, *admin])
+
+
+async def told(proxy: Running, *words: str, code: int = 0) -> list[dict[str, Any]]:
+    """What it answers as JSON."""
+    result = await run(proxy, *words, "--json")
+    assert result.exit_code == code, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+async def listed(proxy: Running, *words: str) -> dict[str, dict[str, Any]]:
+    return {one["image"]: one for one in (await told(proxy, "ls", *words))[:-1]}
+
+
+def file_of(world: World, digest: Digest, folder: str = "data") -> Path:
+    return world.root / folder / "blobs" / "public" / "sha256" / digest.hex[:2] / digest.hex
+
+
+def digests(one: Image) -> set[Digest]:
+    return {content.digest for content in (*one.manifests, *one.blobs)}
+
+
+def here(world: World, *images: Image) -> list[bool]:
+    """Whether all of each image is on the disk."""
+    return [all(file_of(world, one).exists() for one in digests(whole)) for whole in images]
+
+
+def age(world: World, whole: Image, days: float) -> None:
+    """Nobody has used it for so long."""
+    for digest in digests(whole):
+        at = time.time() - days * 86_400
+        os.utime(file_of(world, digest), (at, at))
+
+
+async def test_images_are_listed_with_what_is_here_of_them(
+    world: World, upstream: FakeRegistry
+) -> None:
+    both = index(image(SIZE, seed="amd"), arm := image(SIZE, seed="arm", architecture="arm64"))
+    one = upstream.add("app", image(SIZE, seed="one"), "v1")
+    upstream.add("app", both, "multi")
+    upstream.add("app", upstream.add("app", artifact(one), "sig"), f"sha256-{one.digest.hex}.sig")
+    proxy = await world.start({"lab": upstream}, tag_fresh_s=3600)
+    await proxy.pull("/v2/lab/app", one, "v1")
+    await proxy.ask("/v2/lab/app/manifests/multi")
+    await proxy.pull("/v2/lab/app", arm)
+    found = await listed(proxy)
+    assert set(found) == {"lab/app:v1", "lab/app:multi"}
+    v1, multi = found["lab/app:v1"], found["lab/app:multi"]
+    assert v1["digest"] == str(one.digest)
+    assert (v1["state"], v1["platforms"], v1["fresh"], v1["pinned"]) == (
+        "complete",
+        {"": True},
+        True,
+        [],
+    )
+    size = sum(content.size for content in (*one.manifests, *one.blobs))
+    assert (v1["bytes"], v1["here_bytes"]) == (size, size)
+    assert v1["pulled_at"] == pytest.approx(time.time(), abs=600)
+    assert multi["platforms"] == {"linux/amd64": False, "linux/arm64": True}
+    assert multi["state"] == "partial"
+    assert list(await listed(proxy, "lab/*:m*")) == ["lab/app:multi"]
+    assert list(await listed(proxy, "lab/app:v1")) == ["lab/app:v1"]
+    assert set(await listed(proxy, "lab/app")) == set(found)
+    assert await listed(proxy, "lab/other") == {}
+    shown = await run(proxy, "ls")
+    assert "linux/arm64" in shown.stdout
+    assert str(one.digest)[:19] in shown.stdout
+    for words in (["ls", "UPPER"], ["ls", f"lab/app@{one.digest}"]):
+        assert (await run(proxy, *words)).exit_code == 1
+
+
+async def test_looking_at_images_is_no_use_of_them(world: World, upstream: FakeRegistry) -> None:
+    one = upstream.add("app", image(SIZE), "v1")
+    proxy = await world.start({"lab": upstream}, tag_fresh_s=3600)
+    await proxy.pull("/v2/lab/app", one, "v1")
+    assert proxy.entrepot.status is not None
+    proxy.entrepot.status._cache.memory.clear()
+    files = [file_of(world, digest) for digest in digests(one)]
+    age(world, one, 30)
+    before = [(path.stat().st_atime, path.stat().st_mtime) for path in files]
+    for words in (["ls"], ["du"], ["evict", "--dry-run"], ["rm", "lab/app:v1", "--dry-run"]):
+        assert (await run(proxy, *words)).exit_code == 0
+    assert [(path.stat().st_atime, path.stat().st_mtime) for path in files] == before
+    assert len(proxy.entrepot.status._cache.memory) == 0
+
+
+async def test_room_is_told_by_who_needs_it(world: World, upstream: FakeRegistry) -> None:
+    base = image(SIZE, 300_000, seed="base")
+    upstream.add("app", base, "v1", "v2")
+    upstream.add("copy", base, "v1")
+    own = upstream.add("app", image(50_000, seed="own"), "v3")
+    proxy = await world.start({"lab": upstream})
+    for repository, tag in (("app", "v1"), ("app", "v2"), ("copy", "v1")):
+        await proxy.pull(f"/v2/lab/{repository}", base, tag)
+    await proxy.pull("/v2/lab/app", own, "v3")
+    *rows, sums = await told(proxy, "du")
+    size, more = (sum(c.size for c in (*one.manifests, *one.blobs)) for one in (base, own))
+    by_name = {(one["upstream"], one["repository"]): one for one in rows}
+    assert {name: (one["unique_bytes"], one["shared_bytes"]) for name, one in by_name.items()} == {
+        ("lab", None): (size + more, 0),
+        ("lab", "app"): (more, size),
+        ("lab", "copy"): (0, size),
+    }
+    assert (sums["tagged_bytes"], sums["here_bytes"]) == (size + more, size + more)
+    assert (await run(proxy, "du")).exit_code == 0
+    assert list((world.root / "data" / "tmp").iterdir()) == []
+
+
+async def test_a_removed_image_goes_with_what_nothing_else_needs(
+    world: World, upstream: FakeRegistry
+) -> None:
+    base, other = image(SIZE, 1000, seed="a"), image(SIZE, seed="b")
+    shared = base.layers[0]
+    upstream.add("app", base, "v1")
+    second = upstream.add("app", index(base, other), "v2")
+    third = upstream.add("app", image(70_000, seed="c"), "v3")
+    proxy = await world.start({"lab": upstream}, tag_fresh_s=3600)
+    await proxy.pull("/v2/lab/app", base, "v1")
+    await proxy.pull("/v2/lab/app", second, "v2")
+    await proxy.pull("/v2/lab/app", third, "v3")
+    dry = await told(proxy, "rm", "lab/app:v2", "--dry-run")
+    assert here(world, base, second, third) == [True, True, True]
+    done = await told(proxy, "rm", "lab/app:v2")
+    assert [one.get("freed_bytes") for one in done] == [one.get("freed_bytes") for one in dry]
+    assert here(world, base, second, third) == [True, False, True]
+    gone = digests(second) - digests(base)
+    assert not any(file_of(world, digest).exists() for digest in gone)
+    assert file_of(world, shared.digest).exists()
+    assert set(await listed(proxy)) == {"lab/app:v1", "lab/app:v3"}
+    # The sum follows.
+    assert proxy.entrepot.status is not None
+    room = proxy.entrepot.status._backing.local.blobs.room
+    assert room.used == room.count_blocking()
+    # Again: there is nothing, and that is no failure.
+    (nothing,) = await told(proxy, "rm", "lab/app:v2")
+    assert nothing["removed"] == 0
+    assert (await run(proxy, "rm", "lab/app")).exit_code == 0
+    assert await listed(proxy) == {}
+    assert room.used == room.count_blocking() == 0
+
+
+async def test_what_was_removed_is_asked_for_again_at_once(
+    world: World, upstream: FakeRegistry
+) -> None:
+    one = upstream.add("app", image(2000), "v1")
+    proxy = await world.start({"lab": upstream}, tag_fresh_s=3600)
+    for _ in range(4):  # the last ones from the fast lane
+        await proxy.pull("/v2/lab/app", one, "v1")
+    asked = len(upstream.seen)
+    await proxy.pull("/v2/lab/app", one, "v1")
+    assert len(upstream.seen) == asked
+    await told(proxy, "rm", "lab/app:v1")
+    other = upstream.add("app", image(2000, seed="other"), "v1")
+    assert (await proxy.ask("/v2/lab/app/manifests/v1")).sha256 == str(other.digest)
+    asked = upstream.count(kind="manifest")
+    assert (await proxy.ask(f"/v2/lab/app/manifests/{one.digest}")).status == 200
+    assert upstream.count(kind="manifest") > asked
+    asked = upstream.count(kind="blob", method="GET")
+    assert (await proxy.ask(f"/v2/lab/app/blobs/{one.layers[0].digest}")).status == 200
+    assert upstream.count(kind="blob", method="GET") == asked + 1
+
+
+async def test_pins_refuse_removal_and_go_by_force(world: World, upstream: FakeRegistry) -> None:
+    one = upstream.add("app", image(SIZE, seed="1"), "v1")
+    two = upstream.add("app", image(SIZE, seed="2"), "v2-slim")
+    settings = {"keep": {"pins": ["lab/*:*-slim"]}}
+    proxy = await world.start({"lab": upstream}, **settings)
+    pinned = await told(proxy, "pin", "lab/app:v1")
+    assert (pinned[0]["state"], pinned[-1]["pinned"]) == ("absent", 1)
+    await proxy.pull("/v2/lab/app", one, "v1")
+    await proxy.pull("/v2/lab/app", two, "v2-slim")
+
+    async def all_pinned() -> bool:
+        pins = proxy.entrepot.status._cache.pins if proxy.entrepot.status else None
+        assert pins is not None
+        from proxy.ports import BlobKey
+
+        return all(
+            pins.pinned(BlobKey("public", digest)) for digest in (*digests(one), *digests(two))
+        )
+
+    async with asyncio.timeout(WAIT_S):
+        while not await all_pinned():
+            await asyncio.sleep(0.01)
+    *_refused, done = await told(proxy, "rm", "lab/*", code=1)
+    assert (done["removed"], done["refused"]) == (0, 2)
+    assert "--force" in (await run(proxy, "rm", "lab/*")).stderr
+    assert here(world, one, two) == [True, True]
+    pins = (await told(proxy, "pin", "--list"))[:-1]
+    assert {(pin["image"], pin["source"], pin["pattern"]) for pin in pins} == {
+        ("lab/app:v1", "cli", None),
+        ("lab/*:*-slim", "config", None),
+        ("lab/app:v2-slim", "config", "lab/*:*-slim"),
+    }
+    assert "configuration" in (await run(proxy, "pin", "--list")).stdout
+    # What the configuration wants stays; what a person pinned goes.
+    assert (await run(proxy, "unpin", "lab/*:*-slim")).exit_code == 1
+    done = (await told(proxy, "rm", "lab/*", "--force", code=1))[-1]
+    assert (done["removed"], done["refused"]) == (1, 1)
+    assert here(world, one, two) == [False, True]
+    assert (await run(proxy, "unpin", "lab/app:v1")).exit_code == 1
+    assert (await run(proxy, "pin", "UPPER")).exit_code == 1
+    # The configuration no longer wants it: after the next start nobody does.
+    await world.stack.aclose()
+    proxy = await world.start({"lab": upstream})
+    async with asyncio.timeout(WAIT_S):
+        while len(await told(proxy, "pin", "--list")) > 1:
+            await asyncio.sleep(0.05)
+    assert is_pattern("lab/*:*-slim")
+
+
+async def test_everything_in_a_file_is_pinned_and_unpinned(
+    world: World, upstream: FakeRegistry, tmp_path: Path
+) -> None:
+    upstream.add("app", image(1000), "v1")
+    proxy = await world.start({"lab": upstream})
+    await proxy.pull("/v2/lab/app", upstream.add("app", image(1000), "v1"), "v1")
+    names = tmp_path / "images.txt"
+    names.write_text("# ours\nlab/app:v1\n\nlab/*:*-slim  # and these\nlab/late:v9\n")
+    done = await told(proxy, "pin", "--file", str(names))
+    assert [one.get("state") for one in done] == ["complete", None, "absent", None]
+    assert len(await told(proxy, "pin", "--list")) == 4
+    assert (await run(proxy, "unpin", "--file", str(names))).exit_code == 0
+    assert len(await told(proxy, "pin", "--list")) == 1
+    assert (await run(proxy, "pin")).exit_code == 2
