@@ -60,23 +60,28 @@ class Services:
         self._savings = _savings(parts)
 
     async def __aenter__(self) -> Self:
-        await self._keep()
-        await self._stack.enter_async_context(self._savings)
+        async with AsyncExitStack() as stack:
+            await self._start(stack)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self._stack.aclose()
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        await self._keep(stack)
+        await stack.enter_async_context(self._savings)
         self._pages += savings_pages(self._savings)
-        await self._warm()
-        await self._import()
+        await self._warm(stack)
+        await self._import(stack)
         self._pages += _export_pages(self._parts)
         self._pages += quota_pages(_quotas(self._parts))
         self._pages += history_pages(
             Historian(self._parts.names, self._parts.cache, self._parts.upstreams)
         )
         self._pages += rehearsal_pages(_rehearsals(self._parts))
-        return self
 
-    async def __aexit__(self, *_exc: object) -> None:
-        await self._stack.aclose()
-
-    async def _keep(self) -> None:
+    async def _keep(self, stack: AsyncExitStack) -> None:
         """First of all: what is pinned must count before anything can go."""
         parts = self._parts
         keeping = Keeping(
@@ -88,10 +93,10 @@ class Services:
             observe=parts.observe,
             clock=parts.clock,
         )
-        await self._stack.enter_async_context(keeping)
+        await stack.enter_async_context(keeping)
         self._pages += keeping_pages(keeping)
 
-    async def _warm(self) -> None:
+    async def _warm(self, stack: AsyncExitStack) -> None:
         parts, settings = self._parts, self._parts.settings
         bringing = Bringing(
             parts.cache,
@@ -111,12 +116,12 @@ class Services:
             pulled=self._savings.ledger.pulled,
             clock=parts.clock,
         )
-        await self._stack.enter_async_context(schedule)
+        await stack.enter_async_context(schedule)
         self._pages += warming_pages(warming, missing, schedule, settings.warm)
 
-    async def _import(self) -> None:
+    async def _import(self, stack: AsyncExitStack) -> None:
         parts = self._parts
-        self._pages += await self._stack.enter_async_context(
+        self._pages += await stack.enter_async_context(
             open_importing(
                 parts.settings,
                 parts.cache,

@@ -44,13 +44,16 @@ class Importing:
         staging: Staging,
         tags: TagMoves,
         clock: Clock,
+        idle_s: float = _IDLE_S,
     ) -> None:
+        """`idle_s`: how long an import is remembered of which nothing is heard."""
         self._trust = trust
         self._upstreams = upstreams
         self._store = store
         self._staging = staging
         self._tags = tags
         self._clock = clock
+        self._idle_s = idle_s
         self._running: dict[str, Import] = {}
         self._committing = asyncio.Lock()
 
@@ -175,7 +178,7 @@ class Importing:
             if running.timer is not None:
                 running.timer.cancel()
             loop = asyncio.get_running_loop()
-            running.timer = loop.call_later(_IDLE_S, self.forget, token)
+            running.timer = loop.call_later(self._idle_s, self.forget, token)
 
     def _end(self, running: Import) -> None:
         if running.timer is not None:

@@ -71,7 +71,7 @@ async def open_importing(
                 clock=clock,
             ),
             staging=staging,
-            tags=TagMoves(backing.records, cache.facts, clock),
+            tags=TagMoves(backing.records, cache.facts, clock, observe),
             clock=clock,
         )
         try:

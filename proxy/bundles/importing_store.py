@@ -5,6 +5,7 @@ when the call returns, or it raises `StorageUnavailable`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
 from proxy.bundles.contents import Contents, Place
@@ -73,7 +74,7 @@ class ImportStore:
                 raise error from None
             raise NoSpace(
                 f"the bundle brings {size} bytes that are not here, and there is no room for "
-                f"{lacking} of them: nothing was written"
+                f"{min(lacking, size)} of them: nothing was written"
             ) from error
 
     def unreserve(self, size: int) -> None:
@@ -138,7 +139,9 @@ class ImportStore:
         """`size` -1: of any."""
         found = await self._local.stat(key)
         if found is None and self._fleet.durable is not None:
-            found = await self._fleet.durable.stat(key)
+            # While that store is away, blobs are kept here and stored later.
+            with contextlib.suppress(StorageUnavailable):
+                found = await self._fleet.durable.stat(key)
         return found is not None and size in {found, -1}
 
     async def _link(

@@ -14,9 +14,10 @@ from proxy.cache import keys
 from proxy.cache.facts import Facts
 from proxy.cache.records import TagRecord, decode_tag, encode_tag
 from proxy.errors import BadBundle, StorageUnavailable
+from proxy.events import TagMoved
 from proxy.oci.manifests import Descriptor
 from proxy.oci.names import Tag
-from proxy.ports import Clock, Records, Upstream
+from proxy.ports import Clock, Observe, Records, Upstream
 
 _TRIES = 5
 _NAMED_MAX = 3
@@ -45,8 +46,9 @@ def wanted(contents: Contents) -> Iterator[Wanted]:
 class TagMoves:
     """Writes tag records, each durable before the next one."""
 
-    def __init__(self, records: Records, facts: Facts, clock: Clock) -> None:
+    def __init__(self, records: Records, facts: Facts, clock: Clock, observe: Observe) -> None:
         self._records = records
+        self._observe = observe
         self._facts = facts
         self._clock = clock
 
@@ -76,24 +78,37 @@ class TagMoves:
 
     async def _move(self, upstream: Upstream, one: Wanted, created: int) -> bool:
         key, now = keys.tag(upstream.name, one.place.repository, one.tag), self._clock()
-        mark = {"created": created, "digest": str(one.descriptor.digest)}
+        digest = str(one.descriptor.digest)
         for _ in range(_TRIES):
             stored = await self._records.latest(key)
             known = None if stored is None else decode_tag(stored.value, upstream.url)
             same = known is not None and known.current.digest == one.descriptor.digest
+            as_of = max(created, _as_of(known)) if known is not None and same else created
             new = TagRecord(
                 url=upstream.url,
                 current=one.descriptor,
                 previous=None if known is None else known.previous if same else known.current,
                 fetched_at=known.fetched_at if known is not None and same else now,
                 checked_at=now,
-                extra={**({} if known is None else known.extra), _MARK: mark},
+                extra={
+                    **({} if known is None else known.extra),
+                    _MARK: {"as_of": as_of, "at": now, "digest": digest},
+                },
             )
             if await self._records.put(key, encode_tag(new), expect=stored):
                 self._facts.forget(key)
                 if not same:
                     where = (upstream.name, one.place.repository, one.tag)
                     await self._facts.history.moved(*where, known, new)
+                    self._observe(
+                        TagMoved(
+                            upstream=upstream.name,
+                            repository=one.place.repository,
+                            tag=one.tag,
+                            digest=digest,
+                            back=_is_back(known, one),
+                        )
+                    )
                 return not same
         raise StorageUnavailable(f"somebody else keeps writing the tag {one.place}:{one.tag}")
 
@@ -103,12 +118,18 @@ class TagMoves:
         return None if stored is None else decode_tag(stored.value, upstream.url)
 
 
+def _is_back(known: TagRecord | None, one: Wanted) -> bool:
+    before = None if known is None else known.previous
+    return before is not None and before.digest == one.descriptor.digest
+
+
 def _as_of(known: TagRecord) -> float:
     """When it was last true what the record says, as far as anybody knows."""
     match known.extra.get(_MARK):
-        case {"created": int(created), "digest": str(digest)} if digest == str(
-            known.current.digest
-        ):
-            return created
+        case {"as_of": int() | float() as as_of, "at": int() | float() as at, "digest": digest}:
+            # The upstream has not been asked since the import.
+            if digest == str(known.current.digest) and known.checked_at <= at:
+                return as_of
         case _:
-            return known.checked_at
+            pass
+    return known.checked_at

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from proxy.cache import keys
@@ -34,22 +34,30 @@ from proxy.oci.names import Reference, Repository
 from proxy.ports import BlobKey, Clock, Observe, Record, Records, Upstream
 
 _READS_AT_ONCE = 16
+# By the length of a digest in bytes.
+_ALGORITHMS = {32: "sha256", 64: "sha512"}
 
 
 class Pins:
-    """All pins of the store, as of the last `refresh`, and those made here since."""
+    """All pins of the store, as of the last `refresh`, and those made here since.
+
+    `changed` is called with each that comes or goes.
+    """
 
     def __init__(self, records: Records, observe: Observe, clock: Clock) -> None:
         self._records = records
         self._observe = observe
         self._clock = clock
         self._known: dict[str, Pin] = {}
+        self._named: dict[str, set[str]] = {}
+        self._patterns: dict[str, Pin] = {}
         self._unreadable: set[str] = set()
         # By group: how many images need a blob, under the bytes of its digest.
         self._needed: dict[str, dict[bytes, int]] = {}
         # What came below something that is needed, and that.
         self._grown: dict[str, dict[bytes, bytes]] = {}
         self._lock = asyncio.Lock()
+        self.changed: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
         return len(self._known)
@@ -64,11 +72,23 @@ class Pins:
 
     def of(self, name: str) -> list[Pin]:
         """Those under this name, of all sources."""
-        return [pin for pin in self._known.values() if pin.name == name]
+        return [self._known[key] for key in sorted(self._named.get(name, ()))]
+
+    def patterns(self) -> list[Pin]:
+        """Those that are patterns."""
+        return list(self._patterns.values())
 
     def pinned(self, key: BlobKey) -> bool:
         """Whether a blob must stay. Never waits; may be called from a thread."""
         return self._needed_by(key) is not None
+
+    def blobs(self) -> list[BlobKey]:
+        """All that is pinned."""
+        return [
+            BlobKey(group, Digest(_ALGORITHMS[len(digest)], digest.hex()))
+            for group, needed in self._needed.items()
+            for digest in needed
+        ]
 
     async def refresh(self) -> None:
         """Learn what other replicas have pinned and unpinned.
@@ -158,8 +178,8 @@ class Pins:
                     await self._records.delete(key)
 
     def grow(self, key: BlobKey, below: Iterable[Digest]) -> None:
-        """A manifest came, and needs these: if it is pinned, so are they, until the next
-        `put` of its pin or `settled` says the same for longer.
+        """A manifest came, and needs these: if it is pinned, so are they, until
+        `settled`.
         """
         needed_by = self._needed_by(key)
         if needed_by is not None:
@@ -169,9 +189,20 @@ class Pins:
                 if (one := bytes.fromhex(digest.hex)) not in needed:
                     grown[one] = needed_by
 
-    def settled(self) -> None:
-        """All pins were written anew with what had grown."""
-        self._grown.clear()
+    def growth(self) -> dict[str, dict[bytes, bytes]]:
+        """What has grown so far, by group: under its digest that which needs it."""
+        return {group: dict(grown) for group, grown in self._grown.items()}
+
+    def has_grown(self, pin: Pin) -> bool:
+        """Whether more belongs to it than it lists."""
+        grown = self._grown.get(pin.group)
+        return grown is not None and not set(grown.values()).isdisjoint(_kept_by(pin))
+
+    def settled(self, growth: dict[str, dict[bytes, bytes]]) -> None:
+        """The pins list it now."""
+        for group, grown in growth.items():
+            for digest in grown:
+                self._grown[group].pop(digest, None)
 
     def _needed_by(self, key: BlobKey) -> bytes | None:
         """A digest in a pin that keeps it, its own perhaps."""
@@ -182,7 +213,8 @@ class Pins:
         return above if above in needed else None
 
     def _alike(self, pin: Pin) -> set[str]:
-        return {key for key, known in self._known.items() if known.identity == pin.identity}
+        named = self._named.get(pin.name, ())
+        return {key for key in named if self._known[key].identity == pin.identity}
 
     async def _read(self, key: str) -> Pin | None:
         for read in (self._records.get, self._records.latest):
@@ -194,12 +226,22 @@ class Pins:
     def _learn(self, key: str, pin: Pin) -> None:
         if key not in self._known:
             self._known[key] = pin
+            self.changed()
+            self._named.setdefault(pin.name, set()).add(key)
+            if pin.is_pattern:
+                self._patterns[key] = pin
             needed = self._needed.setdefault(pin.group, {})
             for digest in _kept_by(pin):
                 needed[digest] = needed.get(digest, 0) + 1
 
     def _forget(self, key: str) -> None:
         pin = self._known.pop(key)
+        self.changed()
+        self._patterns.pop(key, None)
+        named = self._named[pin.name]
+        named.remove(key)
+        if not named:
+            del self._named[pin.name]
         needed = self._needed[pin.group]
         for digest in _kept_by(pin):
             needed[digest] -= 1

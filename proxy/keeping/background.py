@@ -63,6 +63,8 @@ class Background:
         self._configured: tuple[str, ...] | None = configured
         self._retaining = retaining
         self._rounds = 0
+        self._unweighed = True
+        self._pins.changed = self._no_weight
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
@@ -101,7 +103,10 @@ class Background:
             await self._pins.refresh()
             await self._pinning.configured(self._configured)
             self._configured = None
-        await self._pinning.follow(thorough=self._rounds % _THOROUGH_EVERY == 0)
+        thorough = self._rounds % _THOROUGH_EVERY == 0
+        await self._pinning.follow(thorough=thorough)
+        if thorough or self._unweighed:
+            await self._weigh()
         self._rounds += 1
 
     async def retain(self) -> None:
@@ -118,6 +123,18 @@ class Background:
                 log.info("dropped", image=line["image"], bytes=line["bytes"], why=line["why"])
             log.info("retention", images=count)
             await self._coordination.put(_RETAINED, b"done", ttl_s=_RETAIN_EVERY_S * 0.9)
+
+    async def _weigh(self) -> None:
+        """Tell eviction how much it need not look for."""
+        self._unweighed = False
+        weight = await self._shelf.bytes_of(self._pins.blobs())
+        if not self._unweighed:
+            self._local.room.stays = weight
+
+    def _no_weight(self) -> None:
+        """Something was pinned or unpinned: until that is weighed all may go."""
+        self._unweighed = True
+        self._local.room.stays = 0
 
     async def _note(self, use: Use) -> None:
         digest = use.manifest.descriptor.digest

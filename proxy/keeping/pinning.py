@@ -119,7 +119,7 @@ class Pinning:
                 if [image.root for image in pin.images] != [root]:
                     await self._pin(*where, pin.source, pin.pattern)
             patterns = {pin.pattern for pin in known}
-            for pin in self._patterns():
+            for pin in self.pins.patterns():
                 if pin.name not in patterns and matches(pin.name, name):
                     await self._pin(*where, pin.source, pin.name)
 
@@ -128,19 +128,21 @@ class Pinning:
         to come, or, `thorough`, every one, and what patterns mean now.
         """
         await self.pins.refresh()
+        growth = self.pins.growth()
         for pin in self.pins.all():
             upstream = self._upstreams.get(pin.upstream)
             if upstream is None or pin.is_pattern:
                 continue
             async with self._turn:
                 if pin in self.pins.of(pin.name):
-                    await self._follow(pin, upstream, thorough=thorough)
+                    again = thorough or self.pins.has_grown(pin)
+                    await self._follow(pin, upstream, thorough=again)
+        self.pins.settled(growth)
         if thorough:
-            for pin in self._patterns():
+            for pin in self.pins.patterns():
                 async with self._turn:
                     async for _ in self._expand(pin.name, pin.source):
                         pass
-            self.pins.settled()
 
     async def _follow(self, pin: Pin, upstream: Upstream, *, thorough: bool) -> None:
         repository = Repository.parse(pin.repository)
@@ -236,6 +238,3 @@ class Pinning:
             upstream, Descriptor(media_type="", digest=old.root, size=0)
         )
         return (await self._shelf.image(upstream, new)).covers(before)
-
-    def _patterns(self) -> list[Pin]:
-        return [pin for pin in self.pins.all() if pin.is_pattern]

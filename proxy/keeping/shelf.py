@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -103,6 +104,15 @@ class Shelf:
         loop = asyncio.get_running_loop()
         times = await loop.run_in_executor(self._thread, self._disk.look_blocking, key)
         return 0.0 if times is None else max(times.used_at, times.stored_at)
+
+    async def bytes_of(self, keys: Sequence[BlobKey]) -> int:
+        """How much of them is on this machine's disk."""
+
+        def sum_blocking() -> int:
+            found = (self._disk.look_blocking(key) for key in keys)
+            return sum(times.size for times in found if times is not None)
+
+        return await asyncio.get_running_loop().run_in_executor(self._thread, sum_blocking)
 
     async def closure(self, upstream: Upstream, root: Descriptor) -> list[BlobKey]:
         """All that belongs to an image, as far as its manifests are held; the root first."""

@@ -12,6 +12,7 @@ import math
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
 
+from proxy import logs
 from proxy.errors import EntrepotError, UnknownUpstream
 from proxy.events import Event, NotHeld, RequestServed
 from proxy.ports import Upstream
@@ -22,6 +23,8 @@ FOR_S_MAX = 86400.0
 _BEAT_S = 1.0
 _LIVE_MAX = 1000
 _REASON = "a rehearsal"
+
+log = logs.get_logger("rehearsal")
 
 
 class Underway(EntrepotError):
@@ -46,6 +49,7 @@ class _Running:
         self.news = asyncio.Event()
         for cable in cables:
             cable.cut(_REASON)
+        log.info("rehearsal begins", upstreams=sorted(self.names), for_s=for_s)
         self._timer = loop.call_later(for_s, self.end)
 
     def end(self, *, early: bool = False) -> None:
@@ -59,6 +63,7 @@ class _Running:
         self.ended_at = asyncio.get_running_loop().time()
         self.ended.set()
         self.news.set()
+        log.info("rehearsal over", failed=self.misses.count, early=early)
 
     def hear(self, event: Event) -> None:
         """What happens meanwhile."""

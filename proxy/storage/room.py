@@ -42,6 +42,8 @@ class Room:
         self.used = 0
         self.left = 0
         self.reserved = 0
+        # Of what is in use so much stays whatever happens; found out now and then.
+        self.stays = 0
         self.counted = True
 
     def lacking(self, size: int) -> int:
@@ -69,8 +71,8 @@ class Room:
         return fits if self._bytes_max is None else min(fits, self._bytes_max)
 
     def hopeless(self, lacking: int) -> bool:
-        """Whether dropping all that is kept would not make up for it: then nothing goes."""
-        return lacking > self.used + self.left
+        """Whether dropping all that may go would not make up for it: then nothing goes."""
+        return lacking > self.used - min(self.used, self.stays) + self.left
 
     def reserve(self, size: int, *, left: int) -> None:
         """Set aside (or, negative, give back); `left` of it is an abandoned spool's."""

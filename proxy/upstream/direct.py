@@ -13,6 +13,7 @@ connection can't be used again afterwards; for megabytes that does not matter.
 from __future__ import annotations
 
 import asyncio
+import socket
 import sys
 from collections import deque
 from collections.abc import AsyncIterator
@@ -79,6 +80,11 @@ class DirectBody(asyncio.BufferedProtocol, AsyncIterator[memoryview]):
         self._transport = transport
         self._before = connection.protocol
         transport.pause_reading()
+        if paced is not None:
+            connected = transport.get_extra_info("socket")
+            # Of what it says it allows, half is for its own needs.
+            ahead = connected.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // 2
+            paced.expect(length, ahead)
         try:
             while data := response.content.read_nowait():
                 self._arrived(memoryview(data))

@@ -8,11 +8,13 @@ there.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncGenerator, Mapping
 
 from proxy.cache.assembly import Cache
-from proxy.cache.closure import Piece, Platforms
+from proxy.cache.closure import Piece
+from proxy.cache.platforms import Platforms
 from proxy.errors import EntrepotError
 from proxy.events import WarmedUp, WarmTrigger
 from proxy.naming import Names
@@ -107,26 +109,41 @@ class Job:
         await self._out.put({**told, "fetched_bytes": report.fetched_bytes})
 
     async def _bring(self, route: GetManifest, platforms: Platforms, report: Report) -> None:
-        upstream = self._upstreams[route.upstream]
-        trouble: EntrepotError | None = None
         async with asyncio.TaskGroup() as blobs:
             try:
-                async for piece in self._closure.walk(
-                    upstream,
-                    route.repository,
-                    route.reference,
-                    platforms=platforms,
-                    fetch=True,
-                    referrers=self._wish.referrers,
-                ):
-                    report.add(piece)
-                    if piece.missing is None and piece.body is None:
-                        blobs.create_task(self._blob(upstream, route, piece, report))
+                await self._walk(route, platforms, report, blobs, certain=True)
             except EntrepotError as error:
-                # What was found so far is brought nevertheless.
-                trouble = error
-        if trouble is not None:
-            raise trouble
+                report.reason = str(error)
+            if report.reason is not None and report.pieces:
+                # What refers to something can't be told now: that is said, and the rest
+                # is brought nevertheless.
+                with contextlib.suppress(EntrepotError):
+                    await self._walk(route, platforms, report, blobs, certain=False)
+
+    async def _walk(
+        self,
+        route: GetManifest,
+        platforms: Platforms,
+        report: Report,
+        blobs: asyncio.TaskGroup,
+        *,
+        certain: bool,
+    ) -> None:
+        upstream = self._upstreams[route.upstream]
+        async for piece in self._closure.walk(
+            upstream,
+            route.repository,
+            route.reference,
+            platforms=platforms,
+            fetch=True,
+            referrers=self._wish.referrers,
+            certain=certain,
+        ):
+            if piece.descriptor.digest in report.pieces:
+                continue
+            report.add(piece)
+            if piece.missing is None and piece.body is None:
+                blobs.create_task(self._blob(upstream, route, piece, report))
 
     async def _blob(
         self, upstream: Upstream, route: GetManifest, piece: Piece, report: Report

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from proxy.cache.closure import Piece, Platforms
+from proxy.cache.closure import Piece
+from proxy.cache.platforms import Platforms
 from proxy.oci.digest import Digest
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from proxy.cache.closure import Platforms
+from proxy.cache.platforms import Platforms
 from proxy.config.warm import ALL_PLATFORMS, WarmSettings, platform_name
 from proxy.errors import InvalidRequest
 from proxy.naming import own_platform

@@ -268,3 +268,27 @@ async def test_retention_lets_go_what_its_rules_say_and_nothing_else(
     assert "newest 1" in why["lab/app:v1"]
     held = here(world, *(images[tag] for tag in tags))
     assert held == ([True] * 6 if dry_run else [False, True, True, False, False, True])
+
+
+async def test_what_can_not_fit_beside_the_pins_drops_nothing(
+    world: World, upstream: FakeRegistry, backgrounds: list[Background]
+) -> None:
+    kept = upstream.add("app", image(1_500_000, seed="kept"), "kept")
+    small = upstream.add("app", image(300_000, seed="small"), "small")
+    large = upstream.add("app", image(900_000, seed="large"), "large")
+    proxy = await world.start({"lab": upstream}, disk_bytes_max=2 * MIB)
+    await proxy.pull("/v2/lab/app", kept, "kept")
+    await told(proxy, "pin", "lab/app:kept")
+    await backgrounds[0].follow()
+    await proxy.pull("/v2/lab/app", small, "small")
+    assert proxy.entrepot.status is not None
+    room = proxy.entrepot.status._backing.local.blobs.room
+    assert room.stays == sum(content.size for content in (*kept.manifests, *kept.blobs))
+    await proxy.pull("/v2/lab/app", large, "large")
+    assert here(world, kept, small, large) == [True, True, False]
+    await told(proxy, "unpin", "lab/app:kept")
+    await backgrounds[0].follow()
+    assert room.stays == 0
+    age(world, kept, 100)
+    await proxy.pull("/v2/lab/app", large, "large")
+    assert here(world, kept, small, large) == [False, True, True]

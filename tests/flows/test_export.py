@@ -40,7 +40,9 @@ async def run(proxy: Running, *words: str | Path) -> Result:
 async def exported(proxy: Running, *words: str | Path) -> dict[str, Any]:
     done = await run(proxy, *words, "--json")
     assert done.exit_code == 0, done.output
-    return dict(json.loads(done.stdout))
+    # The proxy runs in this process, too, and may log a line meanwhile.
+    told, _ = json.JSONDecoder().raw_decode(done.stdout, done.stdout.index("{\n"))
+    return dict(told)
 
 
 def opened(path: Path) -> tuple[Contents, dict[str, bytes]]:

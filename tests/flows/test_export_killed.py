@@ -143,10 +143,9 @@ async def test_an_interrupted_one_says_how_to_go_on(
         process.send_signal(signal.SIGINT)
         _, said = await process.communicate()
     assert process.returncode == 130
-    assert said.decode().splitlines() == [
-        "writing bundle, 471 kB",
-        "interrupted; the same command goes on where it was",
-    ]
+    begun, ended = said.decode().splitlines()
+    assert begun.startswith("writing bundle, 47")
+    assert ended == "interrupted; the same command goes on where it was"
     await proxy.entrepot.__aexit__()
     proxy = await world.start({"lab": upstream})
     admin = f"http://{proxy.entrepot.admin_address}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import subprocess
 import urllib.error
 import urllib.request
@@ -102,3 +104,23 @@ def test_a_proxy_that_is_killed_is_started_again(entrepot: Entrepot, tmp_path: P
         there(entrepot, f"proxy{point}", wanted)
         assert importing(entrepot, path).wait(60) == 0
         assert there(entrepot, f"proxy{point}", wanted)
+
+
+def test_on_a_terminal_it_shows_how_far_it_is(entrepot: Entrepot, tmp_path: Path) -> None:
+    path, wanted = made(tmp_path, "watched")
+    leader, follower = os.openpty()
+    argv = [installed(), "import", path, "--key", path.parent / "low.pub"]
+    argv += ["--config", entrepot.config]
+    env = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
+    process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=follower, env=env)
+    os.close(follower)
+    shown = bytearray()
+    # (A terminal that nobody has any more is an error on Linux, not an end.)
+    with contextlib.suppress(OSError), os.fdopen(leader, "rb", buffering=0) as terminal:
+        while data := terminal.read(4096):
+            shown += data
+    told, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert told.decode() == f"lab/watched:v1  {wanted.digest}\n"
+    assert b"watched.tar" in shown
+    assert b"MB" in shown

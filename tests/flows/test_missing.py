@@ -14,6 +14,7 @@ from proxy.ports import PUBLIC, BlobKey
 from tests.flows.conftest import DEADLINE_S, Running, World
 from tests.support.fake_auth import FakeAuth
 from tests.support.fake_registry import FakeRegistry
+from tests.support.fake_s3 import BUCKET, FakeS3
 from tests.support.images import Content, artifact, image, index
 
 AMD64 = image(300_000, 2_000_000, seed="amd")
@@ -181,3 +182,33 @@ async def test_the_command_lists_what_is_missing_and_says_so_by_its_exit_code(
         "incomplete",
         None,
     ]
+
+
+async def test_what_another_replica_left_in_s3_is_here_too(
+    world: World, upstream: FakeRegistry, tmp_path: Path
+) -> None:
+    upstream.add("app", AMD64, "v1")
+    async with FakeS3() as store:
+        s3 = {"endpoint": store.url, "bucket": BUCKET, "access_key": "a", "secret_key": "s"}
+        settings: dict[str, Any] = {"storage": {"s3": s3}, "tag_fresh_s": 3600}
+        first = await world.start({"lab": upstream}, **settings)
+        await told(first, "warm", "lab/app:v1")
+        wanted = {
+            f"blobs/public/sha256/{one.digest.hex[:2]}/{one.digest.hex}"
+            for one in (*AMD64.manifests, *AMD64.blobs)
+        } | {"repos/lab/app/_tags/v1", f"repos/lab/app/_links/sha256/{AMD64.digest.hex}"}
+        async with asyncio.timeout(DEADLINE_S):
+            while not wanted <= set(store.objects):
+                await asyncio.sleep(0.01)
+        asked = len(upstream.seen)
+        other = await world.start({"lab": upstream}, **settings, data_dir=str(tmp_path / "other"))
+        _, sums = await told(other, "missing", "lab/app:v1")
+        assert sums["complete"] is True
+        assert len(upstream.seen) == asked
+        # Nor is it fetched again: it is kept for all.
+        _, sums = await told(other, "warm", "lab/app:v1")
+        assert (sums["complete"], sums["fetched_bytes"]) == (True, 0)
+        lost = AMD64.layers[1].digest
+        del store.objects[f"blobs/public/sha256/{lost.hex[:2]}/{lost.hex}"]
+        (one,), _ = await told(other, "missing", "lab/app:v1")
+        assert [lacks["digest"] for lacks in one["missing"]] == [str(lost)]

@@ -321,3 +321,18 @@ async def test_offline_nothing_is_dialled_and_what_is_not_here_is_told_at_once(
     assert told["lab/app:v2"]["state"] == "incomplete"
     assert last["seconds"] < 20
     assert len(upstream.seen) == asked_before
+
+
+async def test_signatures_that_cannot_be_told_make_an_image_incomplete_but_it_is_brought(
+    world: World, upstream: FakeRegistry
+) -> None:
+    upstream.add("app", BOTH, "v1")
+    upstream.inject(Fault(status=500), kind="referrers", times=1)
+    proxy = await world.start({"lab": upstream})
+    lines, last = await warmed(proxy, "lab/app:v1", platforms=["all"])
+    told = ended(lines)["lab/app:v1"]
+    assert (told["state"], told["missing"], last["complete"]) == ("incomplete", [], False)
+    assert told["reason"]
+    assert set(asked(upstream, "blob", ARM64, AMD64)) == {1}
+    _, last = await warmed(proxy, "lab/app:v1", platforms=["all"])
+    assert last["complete"] is True

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import shutil
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from proxy.cache.flights import Flight
 from proxy.cache.traffic import Urgency
 from proxy.oci.digest import Digest
 from tests.flows.conftest import DEADLINE_S, Running, World
+from tests.support.distribution import installed
 from tests.support.entrepot import Entrepot
 from tests.support.fake_registry import FakeRegistry, Fault, Seen
 from tests.support.images import artifact, image, index
@@ -238,3 +240,31 @@ async def post_one(proxy: Running, image: str) -> dict[str, Any]:
     async with proxy.client.post(url, json={"images": [image]}) as response:
         lines = [line async for line in response.content]
     return dict(json.loads(lines[-1]))
+
+
+async def test_the_command_may_be_interrupted(world: World, upstream: FakeRegistry) -> None:
+    upstream.add("other", OTHER, "v1")
+    come = stall_at_request(upstream, 6)
+    proxy = await world.start({"lab": upstream})
+    process = await asyncio.create_subprocess_exec(
+        *(installed(), "warm", "lab/other:v1"),
+        *("--admin", f"http://{proxy.entrepot.admin_address}", "--json"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            assert process.stdout is not None
+            # It listens to what is told by now, so it is well past its start.
+            await process.stdout.readline()
+            await come.wait()
+            process.send_signal(signal.SIGINT)
+            _, said = await process.communicate()
+            assert (process.returncode, b"what was brought stays" in said) == (130, True), said
+            while (await running(proxy)) > 0:
+                await asyncio.sleep(0.01)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    upstream.heal()

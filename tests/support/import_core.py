@@ -43,10 +43,10 @@ class Core:
     upstream: MemoryUpstream
     root: Path
 
-    async def bring(self, path: Path) -> Done:
+    async def bring(self, path: Path, *, force: bool = False) -> Done:
         """All of an import. Raises `BadBundle` and what storage raises."""
         opened = open_bundle([path], [KEY.public])
-        begun = await self.importing.begin(opened.body, opened.signature)
+        begun = await self.importing.begin(opened.body, opened.signature, force=force)
         try:
             sent = set()
             for key, size in begun.lacking:
@@ -55,7 +55,7 @@ class Core:
                 await self.importing.receive(begun.token, key.group, key.digest, size, body)
             for digest in opened.blobs.keys() - sent:
                 verify(opened, digest)
-            return await self.importing.commit(begun.token)
+            return await self.importing.commit(begun.token, force=force)
         finally:
             self.importing.forget(begun.token)
 
@@ -76,7 +76,7 @@ async def sent_from(opened: Opened, digest: Digest) -> AsyncIterator[bytes]:
 
 @asynccontextmanager
 async def open_core(
-    root: Path, *, through: Callable[[Any], Any] = lambda part: part
+    root: Path, *, through: Callable[[Any], Any] = lambda part: part, idle_s: float = 60.0
 ) -> AsyncIterator[Core]:
     """On `root`; its blobs and records are what `through` makes of the real ones."""
     storage = LocalStorage(root, bytes_max=None, free_bytes_min=0, observe=_ignore)
@@ -107,8 +107,9 @@ async def open_core(
                 upstreams={"lab": upstream},
                 store=store,
                 staging=staging,
-                tags=TagMoves(records, facts, _clock),
+                tags=TagMoves(records, facts, _clock, _ignore),
                 clock=_clock,
+                idle_s=idle_s,
             )
             yield Core(importing, storage, staging, facts, upstream, root)
             importing.aclose()

@@ -25,6 +25,7 @@ from proxy.upstream.link.timetable import Timetable
 
 # How long another rate may hold before it is noticed, should the clock be set.
 _CLOCK_LOOK_S = 30.0
+_UNHURRIED_WINDOW_BYTES = 128 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,9 +186,14 @@ class UpstreamLink:
     def window(self) -> int | None:
         """How many bytes may wait in the kernel for a connection that is opened now; None:
         as many as it likes.
+
+        A warm-up has few: all of them come yet, at the expense of who begins to wait.
         """
         self._link.look(time.monotonic())
-        return window(self._link.scopes[""], self._scope)
+        share = window(self._link.scopes[""], self._scope)
+        if traffic.current().urgency is Urgency.WAITING:
+            return share
+        return min(share or _UNHURRIED_WINDOW_BYTES, _UNHURRIED_WINDOW_BYTES)
 
     def has_room(self) -> bool:
         """Whether another connection may be opened only to make a transfer faster."""
@@ -215,6 +221,10 @@ class Paced:
     def piece(self) -> int | None:
         """How many bytes it may read at once; None: whatever is there."""
         return self._link.pacing.piece(self._transfer, time.monotonic())
+
+    def expect(self, length: int, ahead: int) -> None:
+        """So many bytes will come, of which the kernel takes `ahead` before they are read."""
+        self._link.pacing.expect(self._transfer, length, ahead, time.monotonic())
 
     def took(self, count: int, wake: Callable[[], None]) -> bool:
         """It has read so many bytes; whether it may read on. If not, `wake` is called

@@ -33,7 +33,7 @@ _IN_HAND_BYTES = 64 * 1024
 # Round trips may take that long without slowing a transfer under a cap.
 _WINDOW_S = 0.25
 _WINDOW_BYTES_MIN = 32 * 1024
-_WINDOW_BYTES_MAX = 512 * 1024
+_WINDOW_BYTES_MAX = 1024 * 1024
 # Urgency changes without a word; nobody waits longer than this to be looked at again.
 LOOK_S = 0.1
 _SOON_S = 0.0005
@@ -77,6 +77,8 @@ class Transfer:
     begun: bool = False
     given: float = 0.0
     queued_at: float | None = None
+    unpaid: int | None = None
+    """Bytes to come that are yet to be counted; None: unknown."""
 
     @property
     def upstream(self) -> Scope:
@@ -149,6 +151,9 @@ class Pacing:
         client = (urgency, transfer.traffic.client)
         self._given[client] = max(self._given.get(client, 0.0), self._level[urgency]) + count
         transfer.given += count
+        if transfer.unpaid is not None:
+            count = min(count, transfer.unpaid)
+            transfer.unpaid -= count
         buckets = self._buckets(transfer, now)
         for bucket in buckets:
             bucket.refill(now)
@@ -160,6 +165,16 @@ class Pacing:
             transfer.queued_at = now
             self._queue.append(transfer)
         return False
+
+    def expect(self, transfer: Transfer, length: int, ahead: int, now: float) -> None:
+        """So many bytes will come, of which the kernel takes `ahead` before they are read."""
+        if all(scope.bucket.rate is None for scope in transfer.scopes):
+            return
+        ahead = min(ahead, length)
+        transfer.unpaid = length - ahead
+        for scope in transfer.scopes:
+            scope.bucket.refill(now)
+            scope.bucket.take(ahead)
 
     def counted(self, upstream: Scope, urgency: Urgency, count: int, now: float) -> None:
         """Bytes that are not held back, but come over the same link."""

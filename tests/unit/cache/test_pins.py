@@ -161,12 +161,20 @@ async def test_damaged_records_count_for_nothing_and_are_told_once() -> None:
 
 async def test_a_manifest_that_comes_later_brings_its_layers_under_the_pin() -> None:
     pins = World().replica()
-    await pins.pin(OPEN, APP, V1, source="cli", closure=digests("index", "manifest"))
-    pins.grow(key("manifest"), digests("layer"))
+    pin = await pins.pin(OPEN, APP, V1, source="cli", closure=digests("index", "manifest"))
+    other = await pins.pin(OPEN, APP, Tag("v2"), source="cli", closure=digests("else"))
+    assert not pins.has_grown(pin)
+    pins.grow(key("manifest"), digests("layer", "index"))
+    pins.grow(key("layer"), digests("deeper"))
     pins.grow(key("stranger"), digests("other"))
-    assert (pins.pinned(key("layer")), pins.pinned(key("other"))) == (True, False)
-    pins.settled()
-    assert not pins.pinned(key("layer"))
+    assert [pins.pinned(key(word)) for word in ("layer", "deeper", "other")] == [True, True, False]
+    assert (pins.has_grown(pin), pins.has_grown(other)) == (True, False)
+    growth = pins.growth()
+    pins.grow(key("manifest"), digests("late"))
+    pins.settled(growth)
+    assert [pins.pinned(key(word)) for word in ("layer", "late")] == [False, True]
+    await pins.remove([pin])
+    assert not pins.pinned(key("late")), "it was there for the manifest's sake"
 
 
 WORDS = st.text("abc/:*-", max_size=8)

@@ -122,8 +122,8 @@ def test_given_values_win_the_last_ones_most(tmp_path: Path, bin_folder: Path) -
     assert images(chart, first, second)[0] == ["r"]
     given = (tmp_path / "arguments").read_text().split()[3:]
     assert given == [f"--values={first}", f"--values={second}"]
+    bin_folder.joinpath("helm").unlink()
     with pytest.raises(ImagesError, match="No such file"):
-        bin_folder.joinpath("helm").unlink()
         images(chart, tmp_path / "none")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from proxy.cache.closure import Platforms
+from proxy.cache.platforms import Platforms
 from proxy.config.warm import WarmLearned, WarmRun, WarmSettings
 from proxy.coordination.local import LocalCoordination
 from proxy.events import WarmTrigger

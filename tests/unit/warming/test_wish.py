@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.cache.closure import Piece, Platforms
+from proxy.cache.closure import Piece
+from proxy.cache.platforms import Platforms
 from proxy.config.warm import WarmSettings
 from proxy.errors import InvalidRequest
 from proxy.naming import own_platform

@@ -21,6 +21,7 @@ from proxy.web.problems import Problem, problem
 # Those that say nothing to a client that their parent does not say.
 INHERITED = {
     "UpstreamLimited": "UpstreamUnavailable",
+    "QuotaKept": "UpstreamUnavailable",
     "BadUpstreamAnswer": "UpstreamUnavailable",
     "DigestMismatch": "UpstreamUnavailable",
     "TransferBroken": "UpstreamUnavailable",
@@ -28,8 +29,8 @@ INHERITED = {
     "PeerUnreachable": "UpstreamUnavailable",
     "NoSpace": "StorageUnavailable",
 }
-# Never on a request's way: the process has not started.
-NOT_ANSWERED = {"StartupError"}
+# Never on a pull's way: the process has not started; bundles are the admin listener's.
+NOT_ANSWERED = {"StartupError", "BadBundle"}
 EXPECTED = {
     "InvalidRequest": (400, "NAME_INVALID"),
     "InvalidName": (400, "NAME_INVALID"),

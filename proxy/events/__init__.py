@@ -1,0 +1,111 @@
+"""Frozen facts that the inner layers state; `telemetry` turns them into
+metrics and log lines. Nobody in `cache` or `upstream` knows Prometheus.
+"""
+
+from __future__ import annotations
+
+from proxy.events.fills import (
+    FlightEnded,
+    FlightResumed,
+    FlightStarted,
+    FollowerJoined,
+    TagMoved,
+    WarmedUp,
+    WarmTrigger,
+)
+from proxy.events.serving import (
+    NotHeld,
+    PeerServed,
+    PullsServed,
+    RequestServed,
+    ServedStale,
+)
+from proxy.events.stores import (
+    BlobUploaded,
+    BytesRead,
+    CoordinationAsked,
+    CoordinationMoved,
+    CoordinationOperation,
+    Evicted,
+    LeaseMoved,
+    ScrubFound,
+    StorageAsked,
+    StorageFailed,
+)
+from proxy.events.upstreams import (
+    BreakerMoved,
+    BytesFetched,
+    CableMoved,
+    Kind,
+    LinkUsed,
+    QuotaRead,
+    QuotaSpent,
+    TokenFetched,
+    UpstreamAnswered,
+)
+
+__all__ = [
+    "BlobUploaded",
+    "BreakerMoved",
+    "BytesFetched",
+    "BytesRead",
+    "CableMoved",
+    "CoordinationAsked",
+    "CoordinationMoved",
+    "CoordinationOperation",
+    "Event",
+    "Evicted",
+    "FlightEnded",
+    "FlightResumed",
+    "FlightStarted",
+    "FollowerJoined",
+    "Kind",
+    "LeaseMoved",
+    "LinkUsed",
+    "NotHeld",
+    "PeerServed",
+    "PullsServed",
+    "QuotaRead",
+    "QuotaSpent",
+    "RequestServed",
+    "ScrubFound",
+    "ServedStale",
+    "StorageAsked",
+    "StorageFailed",
+    "TagMoved",
+    "TokenFetched",
+    "UpstreamAnswered",
+    "WarmTrigger",
+    "WarmedUp",
+]
+
+Event = (
+    RequestServed
+    | UpstreamAnswered
+    | BytesFetched
+    | TokenFetched
+    | QuotaRead
+    | QuotaSpent
+    | BreakerMoved
+    | LinkUsed
+    | CableMoved
+    | NotHeld
+    | FlightStarted
+    | FlightResumed
+    | FlightEnded
+    | FollowerJoined
+    | Evicted
+    | PeerServed
+    | BytesRead
+    | ScrubFound
+    | BlobUploaded
+    | PullsServed
+    | ServedStale
+    | TagMoved
+    | StorageFailed
+    | StorageAsked
+    | CoordinationMoved
+    | CoordinationAsked
+    | LeaseMoved
+    | WarmedUp
+)
