@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,8 @@ class Export:
                 plan = Plan.of(contents, key)
                 export_plan.save(self.out, asked, plan)
             else:
-                shows.say("going on with what was begun")
+                begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(plan.contents.created))
+                shows.say(f"going on with what was begun on {begun}")
             written = self._write(plan, shows)
             export_plan.path_of(self.out).unlink()
         return self._told(plan, asked, written)
@@ -80,8 +82,8 @@ class Export:
         pieces: list[str] = []
         try:
             for line in admin_client.lines(f"{self.url}/bundles/plan", dict(self.wanted)):
-                if "problem" in line:
-                    say(f"{line['image']}: {line['problem']}")
+                if told := line.get("problem") or line.get("warning"):
+                    say(f"{line['image']}: {told}")
                 elif "contents" in line:
                     pieces.append(str(line["contents"]))
         except admin_client.Refused as refused:

@@ -101,7 +101,7 @@ class Exports:
 
     async def plan(self, wanted: Wanted) -> AsyncGenerator[dict[str, Any], None]:
         """A line for each image: `{"image": its name as given, "name": in full, "blobs",
-        "bytes"}` or `{"image", "problem"}`; then the contents as text in pieces,
+        "bytes"}`, with a `"warning"` if it may be another by now, or `{"image", "problem"}`; then the contents as text in pieces,
         `{"contents"}`, and `{"done"}`.
 
         Raises `BadBundle` at the end if an image can't be had whole.
@@ -123,7 +123,9 @@ class Exports:
                     continue
                 gathered.add(image, pieces)
                 size = sum(piece.descriptor.size for piece in pieces)
-                yield {"image": name, "name": image.name, "blobs": len(pieces), "bytes": size}
+                line = {"image": name, "name": image.name, "blobs": len(pieces), "bytes": size}
+                warning = pieces[0].warning
+                yield line if warning is None else {**line, "warning": warning}
         finally:
             for task in tasks:
                 task.cancel()

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 from proxy.bundles.contents import Contents, Place
 from proxy.bundles.contents_reading import decode
@@ -100,39 +101,31 @@ class Importing:
             raise
         token = secrets.token_hex(16)
         self._running[token] = running
-        self._touch(token)
+        self._wait(token, running)
         return Begun(token=token, lacking=list(running.lacking.items()))
 
     async def receive(
         self, token: str, group: str, digest: Digest, size: int | None, chunks: AsyncIterator[bytes]
     ) -> None:
         """One blob. Raises `BadBundle`, `UnknownImport`, `StorageUnavailable`."""
-        running = self._of(token)
-        key = BlobKey(group, digest)
-        expected = running.wanted.get(key)
-        if expected is None:
-            raise BadBundle(f"the bundle's contents have no {digest}")
-        if size != expected:
-            raise BadBundle(f"the bundle's contents say that {digest} takes {expected} bytes")
-        if running.timer is not None:
-            running.timer.cancel()
-        try:
+        with self._at_work(token) as running:
+            key = BlobKey(group, digest)
+            expected = running.wanted.get(key)
+            if expected is None:
+                raise BadBundle(f"the bundle's contents have no {digest}")
+            if size != expected:
+                raise BadBundle(f"the bundle's contents say that {digest} takes {expected} bytes")
             await self._staging.receive(key, expected, chunks)
-        finally:
-            self._touch(token)
-        if running.lacking.pop(key, None) is not None and running.reserved:
-            self._store.unreserve(expected)
-            running.reserved -= expected
+            if running.lacking.pop(key, None) is not None:
+                self._store.unreserve(expected)
+                running.reserved -= expected
 
     async def commit(self, token: str, *, pin: bool = True, force: bool = False) -> Done:
         """Make it visible. Raises `BadBundle`, `UnknownImport`, `StorageUnavailable`;
         then no tag has moved, unless records could not be written half-way.
         """
-        running = self._of(token)
-        contents, upstreams = running.contents, running.upstreams
-        if running.timer is not None:
-            running.timer.cancel()
-        try:
+        with self._at_work(token) as running:
+            contents, upstreams = running.contents, running.upstreams
             async with self._committing:
                 lacking = await self._store.lacking(running.wanted)
                 if lacking:
@@ -150,15 +143,13 @@ class Importing:
                 moved = await self._tags.move(contents, upstreams)
                 receipt = await self._receipt(contents)
                 warnings = await self._store.hidden(upstreams)
-        finally:
-            self._touch(token)
-        self.forget(token)
+            self.forget(token)
         return Done(receipt=receipt, moved=moved, warnings=warnings)
 
     def forget(self, token: str) -> None:
         """The other side gives up, or is done."""
         running = self._running.pop(token, None)
-        if running is not None:
+        if running is not None and not running.busy:
             self._end(running)
 
     def aclose(self) -> None:
@@ -166,19 +157,28 @@ class Importing:
         for token in list(self._running):
             self.forget(token)
 
-    def _of(self, token: str) -> Import:
+    @contextmanager
+    def _at_work(self, token: str) -> Iterator[Import]:
+        """Nothing is let go of meanwhile."""
         running = self._running.get(token)
         if running is None:
             raise UnknownImport("this import is not known here (any more)")
-        return running
+        running.busy += 1
+        if running.timer is not None:
+            running.timer.cancel()
+        try:
+            yield running
+        finally:
+            running.busy -= 1
+            if not running.busy:
+                if token in self._running:
+                    self._wait(token, running)
+                else:
+                    self._end(running)
 
-    def _touch(self, token: str) -> None:
-        running = self._running.get(token)
-        if running is not None:
-            if running.timer is not None:
-                running.timer.cancel()
-            loop = asyncio.get_running_loop()
-            running.timer = loop.call_later(self._idle_s, self.forget, token)
+    def _wait(self, token: str, running: Import) -> None:
+        loop = asyncio.get_running_loop()
+        running.timer = loop.call_later(self._idle_s, self.forget, token)
 
     def _end(self, running: Import) -> None:
         if running.timer is not None:

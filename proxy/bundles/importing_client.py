@@ -60,6 +60,10 @@ class Receiver:
         return self
 
     def __exit__(self, *_exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection; what is asked next has a new one."""
         self._connection.close()
 
     def get(self, target: str) -> dict[str, Any]:

@@ -48,9 +48,10 @@ def bring(url: str, opened: Opened, wish: Wish, progress: Progress) -> dict[str,
 
     Raises `ImportRefused`, `BadBundle`; then nothing of it is visible there.
     """
+    verified: set[Digest] = set()
     for last in (False,) * (_TRIES - 1) + (True,):
         try:
-            return _bring(url, opened, wish, progress)
+            return _bring(url, opened, wish, progress, verified)
         except ImportRefused as error:
             # It was restarted meanwhile; what it has kept is not sent again.
             if last or error.status != FORGOTTEN:
@@ -58,7 +59,9 @@ def bring(url: str, opened: Opened, wish: Wish, progress: Progress) -> dict[str,
     raise AssertionError("unreachable")
 
 
-def _bring(url: str, opened: Opened, wish: Wish, progress: Progress) -> dict[str, Any]:
+def _bring(
+    url: str, opened: Opened, wish: Wish, progress: Progress, verified: set[Digest]
+) -> dict[str, Any]:
     with Receiver(url) as receiver:
         begun = receiver.post(
             "/bundles/begin",
@@ -71,11 +74,13 @@ def _bring(url: str, opened: Opened, wish: Wish, progress: Progress) -> dict[str
             },
         )
         token = begun["import"]
+        # A connection that is idle for as long as all is sent would be closed meanwhile.
+        receiver.close()
         try:
             lacking = [
                 Lacking(one["group"], one["digest"], one["size"]) for one in begun["lacking"]
             ]
-            _read_all(url, token, opened, lacking, progress)
+            _Reading(url, token, opened, progress, verified).all(lacking)
             commit = {"import": token, "pin": wish.pin, "force": wish.force}
             return receiver.post("/bundles/commit", commit)
         except (ImportRefused, BadBundle, KeyboardInterrupt):
@@ -94,34 +99,34 @@ def verify(opened: Opened, digest: Digest, read: Callable[[int], None] = lambda 
         raise BadBundle(f"the bundle has other bytes than {digest}")
 
 
-def _read_all(
-    url: str, token: str, opened: Opened, lacking: Sequence[Lacking], progress: Progress
-) -> None:
-    reading = _Reading(url, token, opened, progress)
-    rest = opened.blobs.keys() - {Digest.parse(one.digest) for one in lacking}
-    progress.total_bytes = sum(one.size for one in lacking)
-    progress.total_bytes += sum(size_of(opened.blobs[digest]) for digest in rest)
-    progress.read_bytes = 0
-    progress.changed(progress)
-    reading.all([*lacking, *sorted(rest, key=str)])
-
-
 class _Reading:
     """Sends blobs and verifies others, two at a time."""
 
-    def __init__(self, url: str, token: str, opened: Opened, progress: Progress) -> None:
+    def __init__(
+        self, url: str, token: str, opened: Opened, progress: Progress, verified: set[Digest]
+    ) -> None:
+        """`verified` need not be again, and grows."""
         self._url = url
         self._token = token
         self._opened = opened
         self._progress = progress
+        self._verified = verified
         self._todo: queue.SimpleQueue[Lacking | Digest] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._stop = threading.Event()
 
-    def all(self, todo: Sequence[Lacking | Digest]) -> None:
-        """Raises what is raised first, when nothing runs on."""
-        for one in todo:
-            self._todo.put(one)
+    def all(self, lacking: Sequence[Lacking]) -> None:
+        """Send these, verify the rest. Raises what is raised first, when nothing runs on."""
+        rest = self._opened.blobs.keys() - {Digest.parse(one.digest) for one in lacking}
+        rest -= self._verified
+        for blob in lacking:
+            self._todo.put(blob)
+        for digest in sorted(rest, key=str):
+            self._todo.put(digest)
+        total = sum(one.size for one in lacking)
+        total += sum(size_of(self._opened.blobs[digest]) for digest in rest)
+        self._progress.total_bytes, self._progress.read_bytes = total, 0
+        self._progress.changed(self._progress)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             futures = [pool.submit(self._work) for _ in range(_AT_ONCE)]
             try:
@@ -153,6 +158,7 @@ class _Reading:
                 receiver.send(self._token, one, place, self._read)
             case Digest():
                 verify(self._opened, one, self._read)
+                self._verified.add(one)
             case _:
                 assert_never(one)
 

@@ -43,4 +43,5 @@ class Import:
     lacking: dict[BlobKey, int]
     reserved: int = 0
     held: frozenset[BlobKey] = frozenset()
+    busy: int = 0
     timer: asyncio.TimerHandle | None = field(default=None, repr=False)

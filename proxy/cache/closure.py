@@ -55,7 +55,8 @@ class Piece:
     body: of manifests that are here. depth: 0 for the top. platform: of the image
     that it was first met in, None above. referrer: it came as, or below, something that
     refers to the image; subject: what it refers to itself; tag: by which that was found,
-    None if the referrers API told. missing: why it is not here; None for manifests that are, and
+    None if the referrers API told. warning: of the top, why its name may stand for something
+    else by now. missing: why it is not here; None for manifests that are, and
     for all blobs, which are not looked for.
     """
 
@@ -67,6 +68,7 @@ class Piece:
     referrer: bool = False
     subject: Digest | None = None
     tag: Tag | None = None
+    warning: str | None = None
     missing: str | None = None
 
 
@@ -79,6 +81,7 @@ class _Met:
     referrer: bool = False
     subject: Digest | None = None
     tag: Tag | None = None
+    warning: str | None = None
 
 
 @dataclass(slots=True)
@@ -119,19 +122,19 @@ class Closure:
         there is taken to be nothing.
         """
         walk = _Walk(upstream, repository, platforms, fetch, referrers, certain, set())
-        top = await self._top(walk, reference)
-        async for piece in self._down(walk, top, _Met()):
+        top, warning = await self._top(walk, reference)
+        async for piece in self._down(walk, top, _Met(warning=warning)):
             yield piece
 
-    async def _top(self, walk: _Walk, reference: Reference) -> Manifest:
+    async def _top(self, walk: _Walk, reference: Reference) -> tuple[Manifest, str | None]:
         if walk.fetch:
             served = await self._tags.serve(walk.upstream, walk.repository, reference, body=True)
             if served.manifest is not None:
-                return served.manifest
+                return served.manifest, served.warning
         else:
             held = await self._tags.held(walk.upstream, walk.repository, reference)
             if held is not None:
-                return held
+                return held, None
         raise UnknownManifest(f"{walk.repository}:{reference} of {walk.upstream.name} is not here")
 
     async def _down(self, walk: _Walk, manifest: Manifest, met: _Met) -> AsyncIterator[Piece]:
@@ -149,6 +152,7 @@ class Closure:
             referrer=met.referrer,
             subject=met.subject,
             tag=met.tag,
+            warning=met.warning,
         )
         try:
             below = children(manifest)

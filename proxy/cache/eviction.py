@@ -8,7 +8,9 @@ What goes is what has been idle longest *for what it has proven*: a blob that wa
 never used after it was stored goes by its idle time as in LRU, one that was in
 use for a day counts as forty times less idle. So a scan of images that nobody
 pulls twice (most are) passes through without flushing what is pulled daily, as
-with the small queue of S3-FIFO. The root keeps what was popular once from
+with the small queue of S3-FIFO. A use of an image is one of all its layers, whichever of
+them the client had already (`uses.py`), so an image goes as a whole or not at all, more
+or less. The root keeps what was popular once from
 staying for ever: without it, weeks of changing fashions cost more than with LRU
 (57.8 % to 58.0 % of the bytes, and 58.5 % with it; `--workload drift --requests
 100000`, 5 % fit).

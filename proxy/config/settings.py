@@ -124,7 +124,8 @@ class Settings(BaseModel):
     offline: bool = Field(
         default=False,
         description="Never dial any upstream, for anything. Tags are served whatever their age; "
-        "what is not here is told by name, with how to bring it in.",
+        "what is not here is told by name, with how to bring it in. Of an upstream with "
+        "credentials, only what was seen to be public or `expose` opens is shown.",
     )
     negative_s: Seconds = Field(
         default=10, description='How long "there is no such thing" is remembered.'

@@ -78,9 +78,10 @@ async def _document(request: web.Request) -> dict[str, Any]:
 
 def _texts(asked: dict[str, Any]) -> list[str]:
     texts = asked.get("images")
-    if not isinstance(texts, list) or not texts or not all(isinstance(one, str) for one in texts):
+    named = isinstance(texts, list) and all(isinstance(one, str) and one for one in texts)
+    if not texts or not named:
         raise InvalidRequest("`images` must be a list of names or patterns")
-    return texts
+    return list(texts)
 
 
 def _text(asked: dict[str, Any], name: str) -> str:

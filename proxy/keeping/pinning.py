@@ -63,10 +63,9 @@ class Pinning:
         `InvalidRequest`, `UnknownUpstream`.
         """
         if is_pattern(text):
-            async with self._turn:
-                yield Pinned(await self.pins.pin_pattern(text, source=source), None)
-                async for found in self._expand(text, source):
-                    yield found
+            yield Pinned(await self.pins.pin_pattern(text, source=source), None)
+            async for found in self._expand(text, source):
+                yield found
             return
         route, _ = self._names.understood(text)
         upstream = self._upstreams[route.upstream]
@@ -140,9 +139,8 @@ class Pinning:
         self.pins.settled(growth)
         if thorough:
             for pin in self.pins.patterns():
-                async with self._turn:
-                    async for _ in self._expand(pin.name, pin.source):
-                        pass
+                async for _ in self._expand(pin.name, pin.source):
+                    pass
 
     async def _follow(self, pin: Pin, upstream: Upstream, *, thorough: bool) -> None:
         repository = Repository.parse(pin.repository)
@@ -150,7 +148,7 @@ class Pinning:
         if isinstance(reference, Tag):
             named = await self._recorded.named(upstream, repository, reference)
             if named is None:
-                if pin.pattern and not pin.images:
+                if pin.pattern:
                     await self.pins.remove([pin])
                 return
             settled = [named.current.digest] == [image.root for image in pin.images]
@@ -163,7 +161,12 @@ class Pinning:
         for upstream in self._upstreams.values():
             async for repository, tag in self._recorded.tags(upstream):
                 name = spelled(upstream.name, repository, tag)
-                if subject_of(tag) is None and matches(pattern, name):
+                if subject_of(tag) is not None or not matches(pattern, name):
+                    continue
+                # One at a time: meanwhile others are pinned, and this may be unpinned.
+                async with self._turn:
+                    if not any(pin.source == source for pin in self.pins.of(pattern)):
+                        return
                     yield await self._pin(upstream, repository, str(tag), source, pattern)
 
     async def _pin(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from weakref import WeakValueDictionary
 
 from proxy.backing import Backing
 from proxy.cache.assembly import Cache
@@ -63,6 +64,7 @@ class Bringing:
         # Rounded so that one is left even of two.
         self._flights_max = max(1, int(flights_max * _FLIGHTS_SHARE))
         self._delays_s = delays_s
+        self._locks: WeakValueDictionary[BlobKey, asyncio.Lock] = WeakValueDictionary()
         self._fetches = asyncio.Semaphore(fetches_max)
 
     async def kept(self, upstream: Upstream, digest: Digest) -> int | None:
@@ -92,7 +94,9 @@ class Bringing:
         key, source = BlobKey(group_of(upstream), digest), Source(upstream, repository)
         fetched = 0
         if await self._kept(key) is None:
-            async with self._fetches:
+            # Who waits for what another one of us fetches takes none of the places.
+            lock = self._locks.setdefault(key, asyncio.Lock())
+            async with lock, self._fetches:
                 fetched = await self._fetch_patiently(key, source, watch)
         # Known of this repository too, so that it can be served with the upstream gone.
         await self._cache.blobs.stat(upstream, repository, digest)

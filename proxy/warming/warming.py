@@ -35,13 +35,14 @@ class Warming:
 
     async def lines(self, wish: Wish, trigger: WarmTrigger = "asked") -> AsyncGenerator[Line, None]:
         """What happens, at least a line a second. Closing it ends the warm-up."""
-        urgency = Urgency.REFRESH if trigger == "learned" else Urgency.WARM
+        learned = trigger == "learned"
+        urgency, client = (Urgency.REFRESH, "refresh") if learned else (Urgency.WARM, "warm")
         job = Job(wish, self._cache, self._bringing, self._upstreams, self._names)
         self.running += 1
         try:
             # Only the first step is taken in this context: the tasks begin in it.
             async with aclosing(job.lines()) as lines:
-                with working_as(urgency, client="warm-up"):
+                with working_as(urgency, client):
                     first = await anext(lines)
                 yield first
                 async for line in lines:

@@ -15,7 +15,7 @@ from proxy.keeping import background
 from proxy.keeping.background import Background
 from proxy.ports import PUBLIC, BlobKey
 from tests.flows.conftest import Running, World
-from tests.flows.test_keeping import age, digests, file_of, here, run, told
+from tests.flows.kept import age, digests, file_of, here, run, still, told
 from tests.support.fake_registry import FakeRegistry
 from tests.support.images import Image, artifact, image, index
 
@@ -54,9 +54,7 @@ def pinned(proxy: Running, one: Image) -> list[bool]:
 @pytest.fixture
 def backgrounds(monkeypatch: pytest.MonkeyPatch) -> list[Background]:
     """Those of the proxies started; nothing goes on in them but by the test."""
-    made: list[Background] = []
-    monkeypatch.setattr(Background, "start", lambda self: made.append(self))  # noqa: PLW0108 - bound
-    return made
+    return still(monkeypatch)
 
 
 async def test_pulling_a_manifest_uses_all_that_is_below_it(

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from proxy import cli
 from proxy.bundles import signing
@@ -19,11 +18,12 @@ from proxy.bundles.contents_reading import decode
 from proxy.bundles.keys import PrivateKey, load_public, write_pair
 from proxy.bundles.receipts import Receipt
 from proxy.oci.digest import Digest
+from proxy.oci.manifests import OCI_MANIFEST
 from proxy.oci.names import Repository
 from tests.flows.conftest import Running, World
 from tests.support import programs
 from tests.support.fake_registry import FakeRegistry, Fault
-from tests.support.images import Image, artifact, image, index, schema1
+from tests.support.images import Content, Image, artifact, document, image, index, schema1
 
 AMD64, ARM64 = image(300_000, 70, seed="amd"), image(500, seed="arm", architecture="arm64")
 BOTH = index(AMD64, ARM64)
@@ -262,6 +262,38 @@ async def test_without_knowing_what_refers_to_it_an_image_is_not_taken_for_whole
     out.unlink()
     proxy.let_time_pass("lab", 3600)
     await exported(proxy, "lab/app:v1", "-o", out)
+
+
+async def test_a_chart_is_an_image_like_any_other(
+    world: World, upstream: FakeRegistry, tmp_path: Path
+) -> None:
+    kind = "application/vnd.cncf.helm"
+    config = Content.of(f"{kind}.config.v1+json", document({"name": "web"}))
+    archive = Content.of(f"{kind}.chart.content.v1.tar+gzip", b"a chart" * 100)
+    body = {
+        "schemaVersion": 2,
+        "config": config.descriptor(),
+        "layers": [archive.descriptor()],
+    }
+    chart = Image(manifests=(Content.of(OCI_MANIFEST, document(body)),), blobs=(config, archive))
+    upstream.add("charts/web", chart, "1.2.3")
+    proxy = await world.start({"lab": upstream})
+    await exported(proxy, "lab/charts/web:1.2.3", "-o", tmp_path / "b.tar")
+    contents, _ = opened(tmp_path / "b.tar")
+    assert blobs(contents) == all_of(chart)
+
+
+async def test_that_a_tag_could_not_be_asked_about_is_told(
+    world: World, upstream: FakeRegistry, tmp_path: Path
+) -> None:
+    upstream.add("app", AMD64, "v1")
+    proxy = await world.start({"lab": upstream}, revalidate_budget_s=1)
+    await exported(proxy, "lab/app:v1", "-o", tmp_path / "1.tar", "--no-referrers")
+    await upstream.stop()
+    done = await run(proxy, "lab/app:v1", "-o", tmp_path / "2.tar", "--no-referrers")
+    assert done.exit_code == 0
+    assert "lab/app:v1: " in done.output
+    assert opened(tmp_path / "2.tar")[0].images == opened(tmp_path / "1.tar")[0].images
 
 
 async def test_a_signature_that_came_later_is_found(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typer.testing import CliRunner
 from proxy.cli import app
 from tests.flows.conftest import Running, World
 from tests.support.fake_registry import FakeRegistry
+from tests.support.fake_s3 import BUCKET, FakeS3
 from tests.support.images import image, index
 
 A, B = image(1000, seed="a"), image(1000, 2000, seed="b")
@@ -121,6 +123,30 @@ async def test_a_pull_does_not_fail_for_a_history_that_cant_be_written(
     assert [one["after"] for one in found] == [str(A.digest)]
 
 
+async def test_replicas_with_one_store_have_one_history(
+    world: World, upstream: FakeRegistry
+) -> None:
+    async with FakeS3() as store:
+        s3 = {"endpoint": store.url, "bucket": BUCKET, "access_key": "a", "secret_key": "s"}
+        fleet = [
+            await world.start(
+                {"lab": upstream}, storage={"s3": s3}, data_dir=str(world.root / str(number))
+            )
+            for number in range(3)
+        ]
+        for one in (A, B):
+            upstream.add("app", one, "v1")
+            await asyncio.gather(*(ask(proxy) for proxy in fleet))
+            # What is written is not waited for.
+            async with asyncio.timeout(30):
+                while (await told(fleet[0]))["moves"][-1]["after"] != str(one.digest):
+                    await asyncio.sleep(0.01)
+        for proxy in fleet:
+            found = (await told(proxy))["moves"]
+            assert [one["after"] for one in found] == [str(A.digest), str(B.digest)]
+        assert any("repos/lab/app/_history/v1/" in key for key in store.objects)
+
+
 @pytest.mark.parametrize(
     ("query", "status"),
     [
@@ -144,8 +170,6 @@ async def test_what_has_no_history_is_refused(
 async def test_the_command_tells_it_to_people_and_programs(
     world: World, upstream: FakeRegistry
 ) -> None:
-    import asyncio
-
     world.clock = clock = Clock()
     proxy = await world.start({"lab": upstream})
     for one in (A, B):

@@ -3,61 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
-from proxy import cli
 from proxy.keeping.images import is_pattern
-from proxy.oci.digest import Digest
-from tests.flows.conftest import Running, World
+from tests.flows.conftest import World
+from tests.flows.kept import age, digests, file_of, here, listed, run, still, told
 from tests.support.fake_registry import FakeRegistry
-from tests.support.images import Image, artifact, image, index
+from tests.support.images import artifact, image, index
 
 SIZE = 200_000
 WAIT_S = 30.0
-
-
-async def run(proxy: Running, *words: str) -> Any:
-    """A command of the command line, asked of this proxy."""
-    admin = ["--admin", f"http://{proxy.entrepot.admin_address}"]
-    return await asyncio.to_thread(CliRunner().invoke, cli.app, [*words, *admin])
-
-
-async def told(proxy: Running, *words: str, code: int = 0) -> list[dict[str, Any]]:
-    """What it answers as JSON."""
-    result = await run(proxy, *words, "--json")
-    assert result.exit_code == code, result.output
-    return [json.loads(line) for line in result.stdout.splitlines()]
-
-
-async def listed(proxy: Running, *words: str) -> dict[str, dict[str, Any]]:
-    return {one["image"]: one for one in (await told(proxy, "ls", *words))[:-1]}
-
-
-def file_of(world: World, digest: Digest, folder: str = "data") -> Path:
-    return world.root / folder / "blobs" / "public" / "sha256" / digest.hex[:2] / digest.hex
-
-
-def digests(one: Image) -> set[Digest]:
-    return {content.digest for content in (*one.manifests, *one.blobs)}
-
-
-def here(world: World, *images: Image) -> list[bool]:
-    """Whether all of each image is on the disk."""
-    return [all(file_of(world, one).exists() for one in digests(whole)) for whole in images]
-
-
-def age(world: World, whole: Image, days: float) -> None:
-    """Nobody has used it for so long."""
-    for digest in digests(whole):
-        at = time.time() - days * 86_400
-        os.utime(file_of(world, digest), (at, at))
 
 
 async def test_images_are_listed_with_what_is_here_of_them(
@@ -97,7 +55,10 @@ async def test_images_are_listed_with_what_is_here_of_them(
         assert (await run(proxy, *words)).exit_code == 1
 
 
-async def test_looking_at_images_is_no_use_of_them(world: World, upstream: FakeRegistry) -> None:
+async def test_looking_at_images_is_no_use_of_them(
+    world: World, upstream: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    still(monkeypatch)
     one = upstream.add("app", image(SIZE), "v1")
     proxy = await world.start({"lab": upstream}, tag_fresh_s=3600)
     await proxy.pull("/v2/lab/app", one, "v1")
@@ -251,3 +212,52 @@ async def test_everything_in_a_file_is_pinned_and_unpinned(
     assert (await run(proxy, "unpin", "--file", str(names))).exit_code == 0
     assert len(await told(proxy, "pin", "--list")) == 1
     assert (await run(proxy, "pin")).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("page", "asked"),
+    [
+        ("rm", {}),
+        ("rm", {"images": []}),
+        ("rm", {"images": [""]}),
+        ("rm", {"images": "lab/app:v1"}),
+        ("rm", {"images": ["*"], "dry_run": "yes"}),
+        ("pin", {"images": [3]}),
+        ("ls", {"match": 3}),
+        ("ls", []),
+        ("evict", {"free_bytes": -1}),
+        ("evict", {"free_bytes": True}),
+    ],
+)
+async def test_what_makes_no_sense_is_refused_and_nothing_done(
+    world: World, upstream: FakeRegistry, page: str, asked: object
+) -> None:
+    one = upstream.add("app", image(1000), "v1")
+    proxy = await world.start({"lab": upstream})
+    await proxy.pull("/v2/lab/app", one, "v1")
+    url = f"http://{proxy.entrepot.admin_address}/keep/{page}"
+    async with proxy.client.post(url, json=asked) as answer:
+        assert answer.status == 400, await answer.text()
+    async with proxy.client.post(url, data=b"{") as answer:
+        assert answer.status == 400
+    assert here(world, one) == [True]
+
+
+async def test_a_tag_that_a_pattern_found_and_that_is_gone_is_pinned_no_longer(
+    world: World, upstream: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backgrounds = still(monkeypatch)
+    one = upstream.add("app", image(1000), "1-slim")
+    proxy = await world.start({"lab": upstream})
+    await proxy.pull("/v2/lab/app", one, "1-slim")
+    await told(proxy, "pin", "lab/*-slim", "lab/app:1-slim")
+    assert len(await told(proxy, "pin", "--list")) == 4
+    del upstream.repositories["app"].tags["1-slim"]
+    assert (await proxy.ask("/v2/lab/app/manifests/1-slim")).status == 404
+    await backgrounds[0].follow()
+    pins = await told(proxy, "pin", "--list")
+    assert [(pin["image"], pin["pattern"]) for pin in pins[:-1]] == [
+        ("lab/*-slim", None),
+        ("lab/app:1-slim", None),
+    ]
+    assert here(world, one) == [True]

@@ -13,7 +13,7 @@ import pytest
 from proxy.keeping import background
 from proxy.ports import PUBLIC, BlobKey
 from tests.flows.conftest import Running, World
-from tests.flows.test_keeping import digests, file_of, listed, run, told
+from tests.flows.kept import digests, file_of, listed, run, told
 from tests.support.fake_registry import FakeRegistry
 from tests.support.fake_s3 import BUCKET, FakeS3
 from tests.support.images import Image, image

@@ -10,7 +10,7 @@ from proxy.errors import EntrepotError
 from proxy.keeping.removal import Removal
 from proxy.storage import room
 from tests.flows.conftest import Running, World
-from tests.flows.test_keeping import digests, listed, run, told
+from tests.flows.kept import digests, listed, run, told
 from tests.support.fake_registry import FakeRegistry
 from tests.support.fake_s3 import BUCKET, FakeS3
 from tests.support.images import Image, image, index

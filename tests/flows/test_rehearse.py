@@ -126,11 +126,13 @@ async def test_it_ends_when_nobody_listens_any_more(world: World, upstream: Fake
 async def test_a_proxy_can_be_stopped_meanwhile(world: World, upstream: FakeRegistry) -> None:
     proxy = await pulled_by_amd64(world, upstream)
     url = f"http://{proxy.entrepot.admin_address}/rehearse"
-    async with aiohttp.ClientSession() as client:
-        async with client.post(url, json={"for_s": 86400}) as response:
-            await Rehearsal(response).line("upstreams")
-            async with asyncio.timeout(DEADLINE_S):
-                await world.stack.aclose()
+    async with (
+        aiohttp.ClientSession() as client,
+        client.post(url, json={"for_s": 86400}) as response,
+    ):
+        await Rehearsal(response).line("upstreams")
+        async with asyncio.timeout(DEADLINE_S):
+            await world.stack.aclose()
 
 
 async def test_only_the_upstreams_that_are_named_are_denied(world: World) -> None:

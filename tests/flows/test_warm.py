@@ -336,3 +336,27 @@ async def test_signatures_that_cannot_be_told_make_an_image_incomplete_but_it_is
     assert set(asked(upstream, "blob", ARM64, AMD64)) == {1}
     _, last = await warmed(proxy, "lab/app:v1", platforms=["all"])
     assert last["complete"] is True
+
+
+async def test_a_blob_that_many_wait_for_takes_one_place(
+    world: World, upstream: FakeRegistry
+) -> None:
+    shared, own = image(300_000, seed="shared"), image(200_000, seed="own")
+    for name in ("a", "b", "c"):
+        upstream.add(name, shared, "v1")
+    upstream.add("own", own, "v1")
+    held = asyncio.Event()
+    for blob in shared.blobs[1:]:
+        upstream.inject(Fault(stall_at=100_000, stall=held), **of(blob))
+    proxy = await world.start({"lab": upstream}, warm={"fetches_max": 2})
+    waiting = [asyncio.create_task(warmed(proxy, f"lab/{name}:v1")) for name in ("a", "b", "c")]
+    async with asyncio.timeout(DEADLINE_S):
+        while asked(upstream, "blob", shared)[1] == 0:
+            await asyncio.sleep(0.01)
+    _, last = await warmed(proxy, "lab/own:v1")
+    assert last["complete"] is True
+    assert not any(task.done() for task in waiting)
+    held.set()
+    for task in waiting:
+        _, last = await task
+        assert last["complete"] is True

@@ -30,8 +30,8 @@ TRICKLE_SHARE = 0.02
 _TRICKLE_RATE_MIN = 8 * 1024
 _HELD_BACK_BYTES = 16 * 1024
 _IN_HAND_BYTES = 64 * 1024
-# Round trips may take that long without slowing a transfer under a cap.
-_WINDOW_S = 0.25
+# Round trips may take that long, and twice that, without slowing a transfer under a cap.
+_WINDOW_S = 0.15
 _WINDOW_BYTES_MIN = 32 * 1024
 _WINDOW_BYTES_MAX = 1024 * 1024
 # Urgency changes without a word; nobody waits longer than this to be looked at again.

@@ -30,7 +30,7 @@ def test_keys_are_files(tmp_path: Path) -> None:
     [
         ({"keys": "/etc/entrepot/low.pub"}, "must be a list of files"),
         ({"key": []}, "key"),
-        ({"unsigned": "perhaps"}, "unsigned"),
+        ({"unsigned": "perhaps"}, "boolean"),
         ([], "bundles"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,11 +27,13 @@ APP = image(3_000_000, 900, 0, seed="app")
 
 
 @asynccontextmanager
-async def served(core: Core) -> AsyncIterator[str]:
+async def served(core: Core, *, keepalive_s: float = 60.0) -> AsyncIterator[str]:
     names = ForeignNames(Names(load(None, {}, {})).understood)
     app = web.Application()
     app.add_routes(pages(core.importing, names))
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+    runner = web.AppRunner(
+        app, access_log=None, shutdown_timeout=1.0, keepalive_timeout=keepalive_s
+    )
     await runner.setup()
     try:
         site = web.TCPSite(runner, "127.0.0.1", 0)
@@ -80,6 +83,18 @@ async def test_a_proxy_that_forgot_is_asked_again(tmp_path: Path) -> None:
 
 async def forget_now(core: Core) -> None:
     core.importing.aclose()
+
+
+async def test_it_takes_longer_than_an_idle_connection_is_kept(tmp_path: Path) -> None:
+    async with open_core(tmp_path / "data") as core, served(core, keepalive_s=0.05) as url:
+
+        def changed(progress: Progress) -> None:
+            if progress.read_bytes == 0:
+                time.sleep(0.5)
+
+        made = opened(tmp_path)
+        done = await asyncio.to_thread(bring, url, made, Wish(), Progress(changed=changed))
+        assert done["moved"] == 1
 
 
 async def test_all_that_was_read_is_told(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ async def test_in_the_kernel_waits_no_more_than_a_cap_allows(registry: FakeRegis
         await anext(body.chunks)
         connection = body.chunks._transport.get_extra_info("socket")
         # Linux doubles what it is asked for, for its own needs.
-        assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * 250_000
+        assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * 150_000
 
 
 async def test_who_leaves_while_it_is_held_back_leaves_nothing_behind(
