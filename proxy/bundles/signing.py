@@ -81,4 +81,7 @@ def read(signature: bytes) -> Signature:
         raw = None if text is None else base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
         raise BadBundle("the bundle's signature is not base64") from error
+    # Several spellings of base64 mean the same; there is to be one only.
+    if raw is not None and base64.b64encode(raw).decode() != text:
+        raise BadBundle("the bundle's signature is not spelled as it should be")
     return Signature(sha256, key, raw)

@@ -7,8 +7,6 @@ import stat
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from proxy.bundles import keys, receipts, signing
 from proxy.bundles.canonical import encoded
@@ -80,12 +78,14 @@ def test_a_signature_file_that_makes_no_sense_is_refused(change: dict[str, objec
         signing.verify(encoded(document), BODY, [KEY.public])
 
 
-@given(st.integers(0, 10**6), st.integers(0, 7))
-def test_a_flipped_bit_in_a_signature_file_is_never_accepted(at: int, bit: int) -> None:
-    signature = bytearray(signing.signed(BODY, KEY))
-    signature[at % len(signature)] ^= 1 << bit
-    with pytest.raises(BadBundle):
-        signing.verify(bytes(signature), BODY, [KEY.public])
+def test_no_flipped_bit_in_a_signature_file_is_accepted() -> None:
+    right = signing.signed(BODY, KEY)
+    for at in range(len(right)):
+        for bit in range(8):
+            signature = bytearray(right)
+            signature[at] ^= 1 << bit
+            with pytest.raises(BadBundle):
+                signing.verify(bytes(signature), BODY, [KEY.public])
 
 
 def test_a_pair_of_files_is_read_back_the_private_one_by_its_owner_only(tmp_path: Path) -> None:
@@ -156,11 +156,13 @@ def test_a_receipt_is_read_back_also_after_an_editor_ended_its_line(tmp_path: Pa
         receipts.load(tmp_path / "none")
 
 
-@given(st.integers(0, 10**6), st.integers(0, 7))
-def test_a_damaged_receipt_is_refused(at: int, bit: int) -> None:
-    body = bytearray(RECEIPT.encode())
-    body[at % len(body)] ^= 1 << bit
-    with pytest.raises(BadBundle):
-        receipts.decode(bytes(body))
-    with pytest.raises(BadBundle):
-        receipts.decode(bytes(body[: at % len(body)]))
+def test_a_damaged_receipt_is_refused() -> None:
+    right = RECEIPT.encode()
+    for at in range(len(right)):
+        for bit in range(8):
+            body = bytearray(right)
+            body[at] ^= 1 << bit
+            with pytest.raises(BadBundle):
+                receipts.decode(bytes(body))
+        with pytest.raises(BadBundle):
+            receipts.decode(right[:at])
