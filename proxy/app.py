@@ -118,7 +118,7 @@ class Entrepot:
         health = Lives()
         backing = await stack.enter_async_context(open_backing(settings, observe))
         link = open_link(settings, self.clock)
-        stack.callback(link.aclose)
+        stack.callback(link.close)
         upstreams = await stack.enter_async_context(
             open_upstreams(
                 settings,

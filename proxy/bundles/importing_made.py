@@ -56,9 +56,15 @@ async def open_importing(
             observe=observe,
             size_max=settings.manifest_bytes_max,
         )
+        # The other side may know a registry by another of its names.
+        called = {
+            alias: upstreams[name]
+            for name, one in settings.upstreams.items()
+            for alias in one.aliases
+        }
         importing = Importing(
             trust=trust,
-            upstreams=upstreams,
+            upstreams={**called, **upstreams},
             store=ImportStore(
                 local=local,
                 lacking_bytes=local.room.lacking,

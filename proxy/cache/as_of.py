@@ -92,9 +92,9 @@ def spelled(at: float) -> str:
 
 
 def _unknown(name: str, then: Then, when: float) -> str:
-    moment = f"as of {spelled(when)}, which is served here"
+    moment = f"tags are served here as of {spelled(when)}"
     if then.since is not None:
-        return f"{name} was gone by {spelled(then.since)}: {moment}"
+        return f"{name} was gone by {spelled(then.since)}; {moment}"
     if then.first_at is not None:
-        return f"{name} was first seen here at {spelled(then.first_at)}, later than {moment}"
-    return f"{name} was never seen here: {moment}"
+        return f"{name} was first seen here at {spelled(then.first_at)}; {moment}"
+    return f"{name} was never seen here; {moment}"

@@ -26,6 +26,8 @@ from proxy.ports import BlobKey
 
 # So much memory one batch may take, in digests.
 _BATCH_DIGESTS = 100_000
+# So many share a notice for other replicas.
+_AT_ONCE = 100
 _ORDER = {"layer": 0, "config": 0, "manifest": 1, "index": 2}
 
 
@@ -125,9 +127,18 @@ class Removal:
         if not batch.targets:
             return
         await self._mark(batch)
-        for target in batch.targets:
-            gone = await self._one(batch, target, dry_run=dry_run)
-            if subject_of(target.named.tag) is None:
+        for start in range(0, len(batch.targets), _AT_ONCE):
+            done: list[Gone] = []
+            removed: list[tuple[Named, Removed]] = []
+            for target in batch.targets[start : start + _AT_ONCE]:
+                gone, parts, going = await self._find(batch, target)
+                if subject_of(target.named.tag) is None:
+                    done.append(gone)
+                if not dry_run:
+                    what = await self._delete(batch, target.named, parts, going)
+                    removed.append((target.named, what))
+            await self._finish(removed)
+            for gone in done:
                 yield gone
 
     async def _mark(self, batch: _Batch) -> None:
@@ -143,7 +154,10 @@ class Removal:
                         if where in batch.repositories:
                             batch.linked.add((*where, key.digest))
 
-    async def _one(self, batch: _Batch, target: Target, *, dry_run: bool) -> Gone:
+    async def _find(
+        self, batch: _Batch, target: Target
+    ) -> tuple[Gone, Sequence[Part], Sequence[Part]]:
+        """What it comes to; all of its parts, and those that go, in their order."""
         named, unused_since = target.named, target.unused_since
         parts: dict[BlobKey, Part] = {}
         for root in named.roots:
@@ -168,15 +182,13 @@ class Removal:
             sum(part.size for part in ordered if part.here),
             len(going),
         )
-        if not dry_run:
-            await self._delete(batch, named, ordered, going)
-        return gone
+        return gone, ordered, going
 
     async def _delete(
         self, batch: _Batch, named: Named, parts: Sequence[Part], going: Sequence[Part]
-    ) -> None:
+    ) -> Removed:
+        """All but the tag."""
         upstream, repository = named.upstream, named.repository
-        forgetting = self._cache.forgetting
         where = (upstream.name, repository)
         for part in going:
             self._step()
@@ -186,28 +198,39 @@ class Removal:
             self._cache.memory.pop(part.key)
             self._shelf.forget_stored(part.key)
         unlinked = [
-            part.key.digest for part in parts if (*where, part.key.digest) not in batch.linked
+            part.key.digest
+            for part in parts
+            if (*where, part.key.digest) not in batch.linked
+            and not self._cache.pins.pinned(part.key)
         ]
         for digest in unlinked:
             self._step()
-            await forgetting.digest(upstream, repository, digest)
-        removed = Removed(
+            await self._cache.forgetting.digest(upstream, repository, digest)
+        return Removed(
             upstream.name,
             repository,
             (named.tag,),
             tuple(unlinked),
             tuple(part.key.digest for part in going),
         )
-        # Before, in case that we end here; after, in case that somebody looked in between.
-        await self._tell(removed)
+
+    async def _finish(self, removed: Sequence[tuple[Named, Removed]]) -> None:
+        """The tags, and word of all to other replicas: before, in case that we end here;
+        after, in case that one looked in between.
+        """
+        if not removed:
+            return
+        notice = [one for _, one in removed]
+        await self._tell(notice)
+        for named, _ in removed:
+            self._step()
+            await self._cache.forgetting.tag(named.upstream, named.repository, named.tag)
         self._step()
-        await forgetting.tag(upstream, repository, named.tag)
-        self._step()
-        await self._tell(removed)
+        await self._tell(notice)
 
     def _step(self) -> None:
         """Between two things that are done: where a kill is tested."""
 
-    async def _tell(self, removed: Removed) -> None:
+    async def _tell(self, removed: Sequence[Removed]) -> None:
         if self._notices is not None:
-            await self._notices.write([removed])
+            await self._notices.write(removed)

@@ -62,6 +62,7 @@ class Listings:
             bytes_max = self._config.manifest_bytes_max
             body = await read_whole(answer.response, name, bytes_max=bytes_max)
             more = parse_next(answer.response.headers.getall("Link", [])) is not None
+        self._config.link.counted(len(body))
         self._observe(BytesFetched(upstream=name, kind="tags", count=len(body)))
         with naming(name):
             return _cut(parse_tag_list(body), more, n, last)
@@ -115,6 +116,7 @@ class Listings:
             check_plain(response, name)
             body = await read_whole(response, name, bytes_max=bytes_max)
             links = response.headers.getall("Link", [])
+        self._config.link.counted(len(body))
         self._observe(BytesFetched(upstream=name, kind="referrers", count=len(body)))
         with naming(name):
             descriptors = parse_referrers(content_type, body)

@@ -158,7 +158,9 @@ class TokenRequests:
             )
         try:
             if status == 200:
-                return status, await read_whole(response, name, bytes_max=TOKEN_BYTES_MAX)
+                body = await read_whole(response, name, bytes_max=TOKEN_BYTES_MAX)
+                self._config.link.counted(len(body))
+                return status, body
             if status == 429:
                 retry_after = response.headers.get("Retry-After")
                 raise UpstreamLimited(

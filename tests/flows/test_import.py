@@ -145,6 +145,14 @@ async def test_an_upstream_that_is_not_configured_is_told(side: Side) -> None:
     assert "ghcr.io: {url: https://ghcr.io}" in line
 
 
+async def test_a_registry_may_have_another_name_over_there(world: World, tmp_path: Path) -> None:
+    lab = {**NOWHERE, "aliases": ["ghcr.io"]}
+    side = Side(await world.start({"lab": lab}, offline=True), tmp_path, tmp_path / "low.pub")
+    side.key.write_text(KEY.public.pem())
+    await side.takes(side.put(bundle({"ghcr.io/team/app:v1": AMD64})))
+    await side.pulls("lab/team/app", AMD64, "v1")
+
+
 async def test_an_older_bundle_moves_no_tag_back_unless_told_to(side: Side) -> None:
     new = bundle({"lab/app:v1": AMD64}, created=1_700_000_100)
     old = bundle({"lab/app:v1": ARM64}, created=1_700_000_000)

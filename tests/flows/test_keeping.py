@@ -261,3 +261,21 @@ async def test_a_tag_that_a_pattern_found_and_that_is_gone_is_pinned_no_longer(
         ("lab/app:1-slim", None),
     ]
     assert here(world, one) == [True]
+
+
+async def test_what_is_pinned_by_digest_outlives_its_tag(
+    world: World, upstream: FakeRegistry
+) -> None:
+    both = index(image(2000, seed="a"), image(3000, seed="b", architecture="arm64"))
+    upstream.add("app", both, "v1")
+    proxy = await world.start({"lab": upstream}, memory_bytes_max=0)
+    await proxy.pull("/v2/lab/app", both, "v1")
+    (pin, _) = await told(proxy, "pin", f"lab/app@{both.digest}")
+    assert (pin["state"], pin["digests"]) == ("complete", [str(both.digest)])
+    (_, done) = await told(proxy, "rm", "lab/app:v1")
+    assert (done["removed"], done["freed_bytes"]) == (1, 0)
+    assert await listed(proxy) == {}
+    assert here(world, both) == [True]
+    await upstream.stop()
+    await proxy.pull("/v2/lab/app", both)
+    assert (await proxy.ask("/v2/lab/app/manifests/v1")).status == 503

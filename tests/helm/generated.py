@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 import yaml
+from annotated_types import Ge
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from proxy.config.redis import RedisSettings
 from proxy.config.settings import Settings
@@ -104,14 +106,15 @@ def config_schema() -> dict[str, Any]:
 
 def _object(model: type[BaseModel], without: frozenset[str] = frozenset()) -> dict[str, Any]:
     fields = {
-        name: _field(name, field.annotation)
+        field.alias or name: _field(name, field)
         for name, field in model.model_fields.items()
         if name not in without | SECRETS
     }
     return {"type": "object", "additionalProperties": False, "properties": fields}
 
 
-def _field(name: str, annotation: Any) -> dict[str, Any]:
+def _field(name: str, field: FieldInfo) -> dict[str, Any]:
+    annotation = field.annotation
     text = str(annotation)
     maybe = ["null"] * ("Optional" in text or "None" in text)
     if name == "expose":
@@ -119,8 +122,13 @@ def _field(name: str, annotation: Any) -> dict[str, Any]:
         return {"oneOf": [{"enum": ["public", "all"]}, patterns]}
     if "tuple" in text:
         return {"type": ["array", "null"], "items": _entries(annotation)}
+    section = _section(annotation)
+    if section is not None:
+        return {**_object(section), "type": ["object", *maybe]}
     if name.startswith("quota_") and name.endswith("_reserve"):
         return {"type": ["string", "integer"]}
+    if name == "days":
+        return {"type": ["string", "array"], "items": {"type": "string"}}
     if "Literal" in text:
         return {"enum": re.findall(r"'([^']*)'", text)}
     if "bool" in text:
@@ -129,16 +137,30 @@ def _field(name: str, annotation: Any) -> dict[str, Any]:
         # As people write them; Entrepot itself says what it makes of them.
         return {"type": ["number", "string", *maybe]}
     if "int" in text:
-        return {"type": "integer", "minimum": 1}
+        return {"type": ["integer", *maybe] if maybe else "integer", "minimum": _least(field)}
     return {"type": ["string", *maybe]}
+
+
+def _section(annotation: Any) -> type[BaseModel] | None:
+    """The model of a section (which may be one that is left out), or of a list's entries."""
+    for one in (annotation, *get_args(annotation)):
+        if isinstance(one, type) and issubclass(one, BaseModel):
+            return one
+    return None
+
+
+def _least(field: FieldInfo) -> int:
+    return next((int(str(one.ge)) for one in field.metadata if isinstance(one, Ge)), 1)
 
 
 def _entries(annotation: Any) -> dict[str, Any]:
     """Of a list: sections of their own, or text."""
-    models = [one for one in get_args(annotation) if isinstance(one, type)]
-    if models and issubclass(models[0], BaseModel):
-        return _object(models[0])
-    return {"type": "string"}
+    model = _section(annotation)
+    if model is None:
+        return {"type": "string"}
+    fields = model.model_fields.items()
+    needed = [field.alias or name for name, field in fields if field.is_required()]
+    return {**_object(model), **({"required": needed} if needed else {})}
 
 
 def schema(text: str) -> str:

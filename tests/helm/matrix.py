@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.helm.charts import NAME, Values
+import yaml
+
+from tests.helm.charts import CHART, NAME, Values
 
 SINGLE: Values = {"mode": "single"}
 FLEET: Values = {
@@ -25,7 +27,11 @@ def over(base: Values, **more: Any) -> Values:
 
 
 CORPORATE_CA = {"existingConfigMap": "company-ca"}
+EXAMPLES: dict[str, Values] = {
+    path.stem: yaml.safe_load(path.read_text()) for path in (CHART / "examples").glob("*.yaml")
+}
 MATRIX: dict[str, Values] = {
+    **EXAMPLES,
     "single": SINGLE,
     "single, kept on a volume": over(SINGLE, persistence={"enabled": True, "size": "200Gi"}),
     "single, content in S3": over(

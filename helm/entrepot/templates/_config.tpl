@@ -33,6 +33,15 @@
 {{- mergeOverwrite $config $own (include "entrepot.secretSettings" . | fromYaml) | toYaml }}
 {{- end -}}
 
+{{/* Ports of `config.listeners`, as a YAML list. */}}
+{{- define "entrepot.furtherPorts" -}}
+{{- $ports := list -}}
+{{- range .Values.config.listeners }}
+{{- $ports = append $ports (regexFind "[0-9]+$" .listen | int) }}
+{{- end }}
+{{- toYaml $ports }}
+{{- end -}}
+
 {{/* What a schema can't say, as sentences. */}}
 {{- define "entrepot.demands" -}}
 {{- $config := .Values.config -}}
@@ -50,6 +59,11 @@
 {{- end }}
 {{- if and .Values.metrics.serviceMonitor.enabled .Values.metrics.podMonitor.enabled }}
 {{- fail "metrics.serviceMonitor and metrics.podMonitor: enable one, or each replica is scraped twice." }}
+{{- end }}
+{{- range include "entrepot.furtherPorts" . | fromYamlArray }}
+{{- if has (int .) (list 0 5000 5001 5002) }}
+{{- fail "config.listeners needs ports other than 5000, 5001 and 5002, which the chart itself uses." }}
+{{- end }}
 {{- end }}
 {{- if and .Values.tls.clientCa (not .Values.tls.existingSecret) }}
 {{- fail "tls.clientCa needs tls.existingSecret." }}

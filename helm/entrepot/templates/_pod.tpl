@@ -81,6 +81,10 @@ spec:
         - name: peers
           containerPort: 5002
         {{- end }}
+        {{- range include "entrepot.furtherPorts" . | fromYamlArray }}
+        - name: pulls-{{ . }}
+          containerPort: {{ . }}
+        {{- end }}
       # Reads what is on the disk before it listens, so a large local tier takes a while.
       startupProbe:
         {{- include "entrepot.probe" (dict "path" "/livez") | nindent 8 }}

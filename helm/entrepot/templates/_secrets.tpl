@@ -65,6 +65,9 @@ loops, so that neither can be forgotten.
 {{ include "entrepot.source" (dict "from" . "items" (dict (printf "%s/ca.crt" $name) (.key | default "ca.crt"))) }}
 {{- end }}
 {{- end }}
+{{- range $number, $one := .Values.trust.bundles }}
+{{ include "entrepot.source" (dict "from" $one "items" (dict (printf "bundles/%d.pub" $number) ($one.key | default "bundle.pub"))) }}
+{{- end }}
 {{- with .Values.tls.existingSecret }}
 {{ include "entrepot.source" (dict "from" (dict "existingSecret" .) "items" (dict "tls/tls.crt" "tls.crt" "tls/tls.key" "tls.key")) }}
 {{- end }}
@@ -120,6 +123,11 @@ loops, so that neither can be forgotten.
 {{- if $redis }}{{ $_ := set $settings "redis" $redis }}{{ end }}
 {{- if include "entrepot.fleet" . }}{{ $_ := set $settings "peer_secret_file" (printf "%s/peers" $folder) }}{{ end }}
 {{- if $credentials.dockerConfig.existingSecret }}{{ $_ := set $settings "docker_config_file" (printf "%s/docker/config.json" $folder) }}{{ end }}
+{{- if .Values.trust.bundles }}
+{{- $keys := list }}
+{{- range $number, $one := .Values.trust.bundles }}{{ $keys = append $keys (printf "%s/bundles/%d.pub" $folder $number) }}{{ end }}
+{{- $_ := set $settings "bundles" (dict "keys" $keys) }}
+{{- end }}
 {{- if .Values.tls.existingSecret }}
 {{- $_ := set $settings "tls_cert_file" (printf "%s/tls/tls.crt" $folder) }}
 {{- $_ := set $settings "tls_key_file" (printf "%s/tls/tls.key" $folder) }}

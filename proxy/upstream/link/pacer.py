@@ -37,7 +37,7 @@ class Limits:
 
 
 class Link:
-    """All of it. `of` gives each upstream its part; `aclose` ends all waiting."""
+    """All of it. `of` gives each upstream its part; `close` ends it."""
 
     def __init__(
         self,
@@ -139,7 +139,7 @@ class Link:
                 wake()
         self._set_timer(now)
 
-    def aclose(self) -> None:
+    def close(self) -> None:
         """No timer is left behind."""
         if self._timer is not None:
             self._timer.cancel()

@@ -49,7 +49,7 @@ async def registry() -> AsyncIterator[FakeRegistry]:
 async def linked(registry: FakeRegistry, link: Link, **settings: object) -> AsyncIterator[Asking]:
     async with asking(registry, link=link.of("up"), **settings) as ask:
         yield ask
-    link.aclose()
+    link.close()
 
 
 async def until(true: Callable[[], bool]) -> None:
