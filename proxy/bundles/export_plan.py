@@ -12,15 +12,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from proxy.bundles import archive, signing
 from proxy.bundles.contents import Contents, LeftOut
 from proxy.bundles.contents_reading import decode
 from proxy.bundles.export_files import PARTIAL, beside, part, write_whole
-from proxy.bundles.keys import PrivateKey
 from proxy.bundles.receipts import Receipt
 from proxy.errors import BadBundle
+
+if TYPE_CHECKING:
+    from proxy.bundles.keys import PrivateKey
 
 _VERSION = 1
 _PLAN = ".plan.json"

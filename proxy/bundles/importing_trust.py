@@ -7,15 +7,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from typing import TYPE_CHECKING
 
 from proxy.bundles import signing
-from proxy.bundles.keys import PublicKey, load_public
 from proxy.bundles.reader import check_signed
 from proxy.errors import BadBundle, StartupError
+
+if TYPE_CHECKING:
+    from proxy.bundles.keys import PublicKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +27,10 @@ class Trust:
     @classmethod
     def load(cls, files: Sequence[Path], *, unsigned: bool) -> Trust:
         """Raises `StartupError`."""
+        if not files:
+            return cls((), unsigned)
+        from proxy.bundles.keys import load_public  # noqa: PLC0415 - heavy, and seldom used
+
         try:
             return cls(tuple(load_public(path) for path in files), unsigned)
         except BadBundle as error:
@@ -55,10 +58,6 @@ class Trust:
 
 def parsed(pem: str) -> PublicKey:
     """Raises `BadBundle`."""
-    try:
-        key = load_pem_public_key(pem.encode())
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise BadBundle("what was given as a key is not a public key in PEM") from error
-    if not isinstance(key, Ed25519PublicKey):
-        raise BadBundle("what was given as a key is not an Ed25519 key")
-    return PublicKey(key)
+    from proxy.bundles.keys import public  # noqa: PLC0415 - heavy, and seldom used
+
+    return public(pem.encode(), "what was given as a key")

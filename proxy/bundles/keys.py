@@ -110,12 +110,17 @@ def load_public(path: Path) -> PublicKey:
     body = _read(path)
     if b"PRIVATE KEY" in body:
         return load_private(path).public
+    return public(body, str(path))
+
+
+def public(pem: bytes, called: str) -> PublicKey:
+    """Raises `BadBundle`, with what the key is called in its words."""
     try:
-        key = load_pem_public_key(body)
+        key = load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise BadBundle(f"{path} is not a public key in PEM") from error
+        raise BadBundle(f"{called} is not a public key in PEM") from error
     if not isinstance(key, Ed25519PublicKey):
-        raise BadBundle(f"{path} is not an Ed25519 key")
+        raise BadBundle(f"{called} is not an Ed25519 key")
     return PublicKey(key)
 
 

@@ -12,15 +12,18 @@ import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from proxy.bundles import archive, signing
 from proxy.bundles.contents import Contents
 from proxy.bundles.contents_reading import decode
 from proxy.bundles.foreign_files import Files, FolderFiles
-from proxy.bundles.keys import PublicKey
 from proxy.bundles.reader_media import Medium, Spans, read, size_of
 from proxy.errors import BadBundle
 from proxy.oci.digest import Digest
+
+if TYPE_CHECKING:
+    from proxy.bundles.keys import PublicKey
 
 CONTENTS_BYTES_MAX = 32 * 1024 * 1024
 """Enough for 100,000 blobs, and little enough to be held in memory."""

@@ -12,10 +12,13 @@ import binascii
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from proxy.bundles.canonical import decoded, encoded
-from proxy.bundles.keys import PrivateKey, PublicKey
 from proxy.errors import BadBundle
+
+if TYPE_CHECKING:
+    from proxy.bundles.keys import PrivateKey, PublicKey
 
 SIGNATURE_BYTES_MAX = 4096
 """More is refused unread."""

@@ -90,24 +90,26 @@ class Pins:
             for digest in needed
         ]
 
-    async def refresh(self) -> None:
+    async def refresh(self, copy: Records | None = None) -> None:
         """Learn what other replicas have pinned and unpinned.
 
-        Raises `StorageUnavailable`; then what was known stays.
+        copy: this replica's own one of the records, to be asked instead; for a start
+        without the store. Raises `StorageUnavailable`; then what was known stays.
         """
+        records = copy or self._records
         async with self._lock:
-            listed = [key async for key in self._records.list(keys.PINS)]
+            listed = [key async for key in records.list(keys.PINS)]
             for key in self._known.keys() - set(listed):
                 self._forget(key)
             self._unreadable &= set(listed)
             new = [k for k in listed if k not in self._known and k not in self._unreadable]
             for start in range(0, len(new), _READS_AT_ONCE):
                 batch = new[start : start + _READS_AT_ONCE]
-                found = await asyncio.gather(*(self._read(key) for key in batch))
+                found = await asyncio.gather(*(_read(records, key) for key in batch))
                 for key, pin in zip(batch, found, strict=True):
                     if pin is not None:
                         self._learn(key, pin)
-                    else:
+                    elif copy is None:
                         self._unreadable.add(key)
                         reason = f"{key} is not a pin that can be read"
                         self._observe(StorageFailed(operation="record read", reason=reason))
@@ -216,13 +218,6 @@ class Pins:
         named = self._named.get(pin.name, ())
         return {key for key in named if self._known[key].identity == pin.identity}
 
-    async def _read(self, key: str) -> Pin | None:
-        for read in (self._records.get, self._records.latest):
-            record: Record | None = await read(key)
-            if record is not None and key.endswith(_hash(record.value)):
-                return decode_pin(record.value)
-        return None
-
     def _learn(self, key: str, pin: Pin) -> None:
         if key not in self._known:
             self._known[key] = pin
@@ -247,6 +242,14 @@ class Pins:
             needed[digest] -= 1
             if not needed[digest]:
                 del needed[digest]
+
+
+async def _read(records: Records, key: str) -> Pin | None:
+    for read in (records.get, records.latest):
+        record: Record | None = await read(key)
+        if record is not None and key.endswith(_hash(record.value)):
+            return decode_pin(record.value)
+    return None
 
 
 def _kept_by(pin: Pin) -> Iterator[bytes]:

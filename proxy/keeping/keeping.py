@@ -129,6 +129,7 @@ class Keeping:
 
     async def __aenter__(self) -> Self:
         try:
+            await self._cache.pins.refresh(self._backing.local.records)
             async with asyncio.timeout(_START_PATIENCE_S):
                 await self._cache.pins.refresh()
                 if self._notices is not None:

@@ -8,7 +8,9 @@ with it nor a kill leaves it behind.
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
+import tempfile
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -73,7 +75,7 @@ class Usage:
                     ((blobs, size),) = await loop.run_in_executor(thread, _all, table, _TOTAL)
                 finally:
                     await loop.run_in_executor(thread, table.close)
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OSError) as error:
                 raise StorageUnavailable(f"adding up in {self._folder}: {error}") from error
         yield await self._total(int(str(blobs)), int(str(size)))
 
@@ -98,14 +100,14 @@ class Usage:
 
 
 def _table(folder: Path) -> sqlite3.Connection:
-    path = folder / "usage.sqlite"
-    path.unlink(missing_ok=True)
+    handle, name = tempfile.mkstemp(dir=folder)
+    os.close(handle)
     # Whoever runs a query is the one thread.
-    table = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    table = sqlite3.connect(name, isolation_level=None, check_same_thread=False)
     table.execute("PRAGMA journal_mode = OFF")
     table.execute("PRAGMA synchronous = OFF")
     table.execute(_TABLE)
-    path.unlink()
+    Path(name).unlink()
     return table
 
 

@@ -18,9 +18,9 @@ from tests.flows.layers import MIB, add_layer, add_layers, pull_layer, until_lan
 from tests.support.fake_registry import FakeRegistry, Fault
 from tests.support.images import Content
 
-RATE = 4_000_000
+RATE = 8_000_000
 # What a bucket holds, and a piece or two of each transfer.
-HEADROOM = 1_200_000
+HEADROOM = 2_500_000
 
 
 def warm_up(proxy: Running, blob: Content) -> Flight:
@@ -44,7 +44,7 @@ async def test_a_cap_is_kept_by_large_and_small_blobs_together(
     world: World, upstream: FakeRegistry, where: str
 ) -> None:
     cap = {"rate": f"{RATE}B/s"}
-    large, small = add_layers(upstream, 2, 5_000_000), add_layers(upstream, 4, 2_000_000)
+    large, small = add_layers(upstream, 2, 5_000_000), add_layers(upstream, 3, 1_500_000)
     own = {"url": upstream.url, "link": cap if where == "one" else {}}
     proxy = await world.start({"lab": own}, link=cap if where == "all" else {})
     began = time.monotonic()

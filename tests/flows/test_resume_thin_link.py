@@ -59,8 +59,8 @@ async def test_kills_and_breaks_together_cost_next_to_nothing(
         await process.up()
         async with aiohttp.ClientSession(auto_decompress=False) as client:
             proxy = Running(process, client)
-            # Early, on and off the boundaries of the journal, and near the end.
-            for at in (1_500_000, 8 * MIB, 33_333_333, SIZE - 900_000):
+            # Early, on a boundary of the journal and off them.
+            for at in (1_500_000, 8 * MIB, 33_333_333):
                 link.release(hold_at=at)
                 pull = asyncio.create_task(proxy.ask(path_of(blob)))
                 async with asyncio.timeout(60):

@@ -45,6 +45,15 @@ def test_only_pulls_are_offered_to_the_outside(helm: Helm):
     assert pods["clusterIP"] == "None"
 
 
+def test_further_listeners_are_reached_as_the_first_one_is(helm: Helm):
+    rendered = helm.render(MATRIX["island"])
+    assert {"name": "pulls-5010", "containerPort": 5010} in rendered.container["ports"]
+    further = rendered.one("Service", NAME)["spec"]["ports"][1]
+    assert further == {"name": "pulls-5010", "port": 5010, "targetPort": "pulls-5010"}
+    first_rule = rendered.one("NetworkPolicy")["spec"]["ingress"][0]
+    assert first_rule == {"ports": [{"port": "registry"}, {"port": "pulls-5010"}]}
+
+
 def test_a_host_port_lets_the_old_replica_go_first(helm: Helm):
     rendered = helm.render(MATRIX["host port"])
     assert rendered.container["ports"][0] == {

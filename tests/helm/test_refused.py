@@ -30,6 +30,10 @@ AGAINST_THE_SCHEMA: dict[str, dict[str, Any]] = {
         "trust": {"s3": {"existingSecret": "a", "existingConfigMap": "b"}},
     },
     "trust from nowhere": {"trust": {"upstreams": {"lab": {"key": "ca.crt"}}}},
+    "keys of bundles from nowhere": {"trust": {"bundles": [{"key": "bundle.pub"}]}},
+    "a listener without an address": {"config": {"listeners": [{"as_of": "2026-10-01"}]}},
+    "a typing mistake in a section": {"config": {"link": {"rat": "20Mbit/s"}}},
+    "a typing mistake in a list": {"config": {"warm": {"schedule": [{"crn": "0 4 * * *"}]}}},
     "an upstream with a port": {"config": {"upstreams": {"lab:5000": {"url": "http://lab"}}}},
     "a size without a unit": {"persistence": {"size": "50"}},
     "a decimal size": {"ephemeral": {"size": "20G"}},
@@ -80,6 +84,10 @@ SENTENCES: dict[str, tuple[dict[str, Any], str]] = {
             nodeConfigurator={"enabled": True, "server": "https://mirror"},
         ),
         "nodeConfigurator can't be together with tls.clientCa",
+    ),
+    "a port that is taken": (
+        over(SINGLE, config={"listeners": [{"listen": "0.0.0.0:5001", "as_of": "2026-10-01"}]}),
+        "config.listeners needs ports other than",
     ),
     "an ingress for no host": (over(SINGLE, ingress={"enabled": True}), "ingress.hosts is empty"),
 }

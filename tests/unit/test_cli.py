@@ -226,3 +226,12 @@ def test_python_dash_m_is_the_command_and_imports_nothing_heavy():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30
     )
     assert done.stdout.splitlines() == [f"entrepot {proxy.__version__}", "0", "[]"]
+
+
+def test_a_server_loads_what_few_need_only_when_it_is_needed():
+    heavy = ("aiobotocore", "botocore", "redis", "cryptography", "opentelemetry", "typer")
+    code = f"import sys, proxy.app; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert done.stdout == "[]\n"

@@ -265,3 +265,33 @@ def test_the_sample_files_s3_and_redis_are_valid_once_uncommented(read, tmp_path
     assert settings.storage.s3.bucket == "entrepot"
     assert settings.redis is not None
     assert settings.redis.url == "redis://redis.lan:6379/0"
+
+
+def test_the_sample_files_sections_for_thin_links_are_valid_once_uncommented(read):
+    text = SAMPLE.read_text()
+    block = text[text.index("\n# tag_rules:") : text.index("# --- limits")]
+    sections = re.sub(r"^# ---.*", "", block, flags=re.MULTILINE)
+    settings = read(re.sub(r"^# ", "", sections, flags=re.MULTILINE))
+    assert [rule.match for rule in settings.tag_rules] == ["*/base:v*", "*:nightly", "*:ci-*"]
+    assert settings.listeners[0].as_of is not None
+    assert settings.link.hours[0].rate == "20Mbit/s"
+    assert len(settings.warm.schedule) == 2
+    assert settings.warm.learned is not None
+    assert settings.keep.retention[0].newest == 3
+    assert settings.bundles.keys == (Path("/etc/entrepot/staging.pub"),)
+
+
+def test_the_sample_files_further_settings_of_upstreams_are_valid_once_uncommented(read):
+    text = SAMPLE.read_text()
+    block = text[text.index("# upstreams:") : text.index("# --- freshness")]
+    fields = re.findall(r"^#     # ((?!password_env).*)", block, flags=re.MULTILINE)
+    of_one = ["url: http://lab", "username: me", "password: x", *fields]
+    lines = "".join(f"    {line}\n" for line in of_one)
+    lab = read(
+        f"upstreams:\n  lab:\n{lines}".replace("password_file: /run/secrets/robot", "password: y")
+    ).upstreams["lab"]
+    assert lab.credentials[0].username == "robot"
+    assert (lab.quota_reserve, lab.quota_warm_reserve) == ("10%", "30%")
+    assert lab.as_of is not None
+    assert lab.link.fetches_max == 4
+    assert lab.tag_rules[0].immutable

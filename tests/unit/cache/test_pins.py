@@ -141,6 +141,24 @@ async def test_a_store_that_is_away_takes_no_pin_back() -> None:
     assert pins.pinned(key("second")), "it holds here all the same"
 
 
+async def test_a_start_without_the_store_goes_by_the_copy() -> None:
+    world = World()
+    pin = await world.replica().pin(OPEN, APP, V1, source="cli", closure=digests("root"))
+    copy = MemoryRecords(kept=dict(world.store.kept))
+    copy.kept["pins/torn"] = Record(b"", "x")
+    world.store.failing = True
+    started = world.replica()
+    await started.refresh(copy)
+    with pytest.raises(StorageUnavailable):
+        await started.refresh()
+    assert started.all() == [pin]
+    assert started.pinned(key("root"))
+    world.store.failing = False
+    world.store.kept.clear()
+    await started.refresh()
+    assert started.all() == []
+
+
 async def test_damaged_records_count_for_nothing_and_are_told_once() -> None:
     world = World()
     pins = world.replica()

@@ -13,7 +13,14 @@ from hypothesis import strategies as st
 
 from proxy.cache.traffic import Traffic, Urgency
 from proxy.upstream.link.buckets import BURST_S, Bucket, Peak
-from proxy.upstream.link.pacing import MOVING_S, TRICKLE_SHARE, Pacing, Scope, Transfer
+from proxy.upstream.link.pacing import (
+    MOVING_S,
+    TRICKLE_SHARE,
+    Pacing,
+    Scope,
+    Transfer,
+    window,
+)
 
 MBIT = 125_000
 WAITING, REFRESH, WARM = Urgency
@@ -269,3 +276,31 @@ def test_whatever_goes_on_caps_hold_and_everything_that_may_run_moves(
         sim.end(one)
     assert not sim.pacing.transfers()
     assert sim.pacing.next_due_in(sim.now) is None
+
+
+def test_what_the_kernel_takes_in_advance_is_paid_for_first_and_only_once() -> None:
+    sim = Simulated(cap=MBIT)
+    one = sim.begin(WAITING)
+    assert sim.pacing.may_begin(one)
+    bucket = sim.everything.bucket
+    bucket.refill(sim.now)
+    before = bucket.level
+    sim.pacing.expect(one, 100_000, 60_000, sim.now)
+    assert bucket.level == before - 60_000
+    for _ in range(100):
+        sim.pacing.took(one, 1000, sim.now)
+    assert bucket.level == before - 100_000
+
+
+def test_a_window_is_a_share_of_the_cap_within_bounds() -> None:
+    capped, free = Scope("capped"), Scope("free")
+    assert window(free, free) is None
+    capped.bucket.set_rate(20 * MBIT, 0.0)
+    capped.transfers = 4
+    assert window(free, capped) == int(20 * MBIT * 0.15 / 4)
+    capped.transfers = 1000
+    assert window(free, capped) == 32 * 1024
+    # What is fast enough is left to the kernel, which knows the round trips.
+    capped.bucket.set_rate(1000 * MBIT, 0.0)
+    capped.transfers = 1
+    assert window(free, capped) is None
