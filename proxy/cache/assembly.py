@@ -133,6 +133,7 @@ class Cache:
             revalidate_budget_s=limits.revalidate_budget_s,
             header_budget_s=limits.header_budget_s,
             uses=self.uses,
+            pinned=self.pins.named,
         )
         self.listings = Listings(
             tags=self.tags,

@@ -8,7 +8,9 @@ caller does the asking and carries the decision out.
   held: it is served stale, however old, and marked.
 - A refusal (401, 403) may be a passing fault of a token server or a revoked
   right; the record is served until `stale_max_s` after the last confirmation.
-- "There is no such tag" from an upstream that knows us is the truth.
+- "There is no such tag" from an upstream that knows us is the truth; but what
+  somebody pinned stays, as it does when we are refused: what came by file may never
+  have been at that upstream.
 """
 
 from __future__ import annotations
@@ -88,7 +90,7 @@ class Stale:
     """Serve the record, marked."""
 
     record: TagRecord
-    reason: Literal["unreachable", "limited", "refused"]
+    reason: Literal["unreachable", "limited", "refused", "gone"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +133,16 @@ def after(
     now: float,
     policy: Policy,
     limited: bool = False,
+    pinned: bool = False,
 ) -> Confirmed | Move | Stale | Gone | Fail:
     """What the upstream's answer means. `None`: it has no such tag.
 
-    `limited`: the trouble is a rate limit (for the mark only).
+    `limited`: the trouble is a rate limit (for the mark only). `pinned`: what the record
+    names is to stay.
     """
     match answer:
+        case None if record is not None and pinned:
+            return Stale(record, "gone")
         case None:
             return Gone()
         case Descriptor():
@@ -144,7 +150,7 @@ def after(
                 return Move(moved(record, answer, url=url, now=now))
             return Confirmed(record)
         case AccessDenied():
-            if record is not None and now - record.checked_at <= policy.stale_max_s:
+            if record is not None and (pinned or now - record.checked_at <= policy.stale_max_s):
                 return Stale(record, "refused")
             return Fail(answer)
         case UpstreamUnavailable():

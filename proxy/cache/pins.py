@@ -74,6 +74,10 @@ class Pins:
         """Those under this name, of all sources."""
         return [self._known[key] for key in sorted(self._named.get(name, ()))]
 
+    def named(self, name: str) -> bool:
+        """Whether somebody pinned this very image, and not a pattern that it fits."""
+        return any(not pin.pattern for pin in self.of(name))
+
     def patterns(self) -> list[Pin]:
         """Those that are patterns."""
         return list(self._patterns.values())

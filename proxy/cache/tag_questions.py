@@ -8,7 +8,7 @@ is not kept, and therefore moves no record.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from proxy.cache import noted
 from proxy.cache.content import Outcome
@@ -24,6 +24,7 @@ from proxy.cache.freshness import (
     moved,
 )
 from proxy.cache.manifests import ManifestCache, Served
+from proxy.cache.pin_records import name_of
 from proxy.cache.records import TagRecord
 from proxy.cache.single import SingleFlight
 from proxy.cache.tag_answers import TagAnswers
@@ -56,7 +57,9 @@ class TagQuestions:
         clock: Clock,
         policies: Mapping[str, Policy],
         negative_s: float,
+        pinned: Callable[[str], bool],
     ) -> None:
+        self._pinned = pinned
         self._manifests = manifests
         self._answers = answers
         self._facts = facts
@@ -165,7 +168,15 @@ class TagQuestions:
             record = await self._facts.latest_tag(upstream, repository, tag)
         policy = self._policies[upstream.name]
         limited = isinstance(answer, UpstreamLimited)
-        decision = after(record, answer, url=upstream.url, now=now, policy=policy, limited=limited)
+        decision = after(
+            record,
+            answer,
+            url=upstream.url,
+            now=now,
+            policy=policy,
+            limited=limited,
+            pinned=self._pinned(name_of(upstream.name, repository, tag)),
+        )
         match decision:
             case Confirmed():
                 await self._facts.confirm_tag(upstream, repository, tag, now)

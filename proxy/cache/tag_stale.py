@@ -21,13 +21,14 @@ from proxy.oci.manifests import Descriptor
 from proxy.oci.names import Repository
 from proxy.ports import Observe, Upstream
 
-Reason = Literal["unreachable", "limited", "refused", "slow", "quota"]
+Reason = Literal["unreachable", "limited", "refused", "slow", "quota", "gone"]
 _WORDS: Mapping[Reason, str] = {
     "unreachable": "can't be reached",
     "limited": "limits our requests",
     "refused": "refuses our requests",
     "slow": "is slow to answer",
     "quota": "has few pulls left for us",
+    "gone": "no longer has the tag",
 }
 # These are on manifests; the blobs can be had.
 _LIMITS = frozenset({"limited", "quota"})

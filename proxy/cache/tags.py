@@ -11,7 +11,7 @@ digests and a GET costs quota on Docker Hub.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import assert_never
 
 from proxy.cache.as_of import AsOf
@@ -67,8 +67,11 @@ class TagCache:
         revalidate_budget_s: float,
         header_budget_s: float,
         uses: ImageUses | None = None,
+        pinned: Callable[[str], bool] = lambda _name: False,
     ) -> None:
-        """`uses`: hears of every manifest that is served."""
+        """`uses`: hears of every manifest that is served. `pinned`: whether an image, by
+        its full name, is to stay whatever its upstream says.
+        """
         self._uses = uses or ImageUses()
         self._manifests = manifests
         self._facts = facts
@@ -93,6 +96,7 @@ class TagCache:
             clock=clock,
             policies=policies,
             negative_s=negative_s,
+            pinned=pinned,
         )
 
     async def serve(

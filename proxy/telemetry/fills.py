@@ -8,7 +8,7 @@ from proxy.events import FlightEnded, FlightResumed, FollowerJoined, ServedStale
 from proxy.telemetry.buckets import SECONDS
 
 _OUTCOMES = ("stored", "partial", "unkept", "failed", "mismatch", "refused")
-_REASONS = ("unreachable", "limited", "refused", "slow")
+_REASONS = ("unreachable", "limited", "refused", "slow", "quota", "gone")
 
 
 class FillMetrics:

@@ -90,6 +90,15 @@ def test_no_such_tag_is_the_truth(known: TagRecord | None) -> None:
     assert after(known, None, url=URL, now=9.0, policy=policy()) == Gone()
 
 
+@given(age_s=SPANS)
+def test_what_is_pinned_is_not_taken_away_by_what_its_upstream_says(age_s: float) -> None:
+    known, refused = record(0.0), AccessDenied("no")
+    for answer, reason in ((None, "gone"), (refused, "refused")):
+        decision = after(known, answer, url=URL, now=age_s, policy=policy(60, 0), pinned=True)
+        assert decision == Stale(known, reason)
+    assert after(None, None, url=URL, now=age_s, policy=policy(), pinned=True) == Gone()
+
+
 def test_the_same_digest_confirms_whatever_else_is_said_of_it() -> None:
     known = record(0.0)
     same = Descriptor(media_type=OCI_INDEX, digest=OLD.digest, size=99)
