@@ -30,8 +30,9 @@ PURE := proxy/oci/*.py proxy/cache/freshness.py proxy/cache/eviction.py
 run: $(RUNTIME)
 	$(BIN)/entrepot serve --data-dir .entrepot
 
+# In several processes, since much of it waits.
 check: lint
-	$(BIN)/python -m pytest tests/unit tests/conformance
+	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile tests/unit tests/conformance
 
 # The gate runs the unit tests, the rest comes after it.
 # What tests start is the wheel in an environment of its own, as users install it.

@@ -29,6 +29,8 @@ REPLICAS = 2
 DISK_BYTES_MAX = 32 * MIB
 PULLS = 400
 TAG_FRESH_S = 1
+# Each replica's: what everybody wants at once waits for it.
+LINK, LINK_GHCR = "60MB/s", "3MB/s"
 _HOUSEKEEPING_S = 1.0
 _TOKEN_S = 20
 _HUB = ("library/alpine", "library/python", "library/nginx", "library/redis", "library/postgres")
@@ -135,9 +137,14 @@ def _replica(stage: Stage, number: int) -> Entrepot:
             "peer_listen": f"127.0.0.1:{free_port()}",
             "peer_secret": "known to all replicas of the demo",
         }
+    upstreams: dict[str, dict[str, Any]] = {
+        one.name: {"url": one.fake.url} for one in stage.registries
+    }
+    upstreams[stage.ghcr.name]["link"] = {"rate": LINK_GHCR}
     return Entrepot(
         stage.folder / f"replica-{number}",
-        upstreams={one.name: {"url": one.fake.url} for one in stage.registries},
+        upstreams=upstreams,
+        link={"rate": LINK},
         presets=False,
         default_upstream="docker.io",
         tag_fresh_s=TAG_FRESH_S,

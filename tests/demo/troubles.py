@@ -7,14 +7,16 @@ almost none of them; the dashboards should show all.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import aiohttp
 
 from tests.demo.crowd import Crowd
-from tests.demo.library import Registry
+from tests.demo.library import TAG, Registry
 from tests.demo.stage import PULLS, TAG_FRESH_S, Stage
 from tests.support.faults import Fault
 from tests.support.images import Image, image
@@ -35,6 +37,7 @@ class Troubles:
     pause_s: float = 2.0
     last_s: float = 5.0
     _pair: list[Image] = field(default_factory=list)
+    _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
     async def forever(self) -> None:
         """One after the other until cancelled."""
@@ -51,6 +54,8 @@ class Troubles:
             self.limit,
             self.back_and_forth,
             self.impatience,
+            self.warm_up,
+            self.rehearsal,
         ]
         fleet = [self.redis_pauses, self.s3_restarts] if self.stage.redis is not None else []
         return itertools.cycle([*alone, *fleet])
@@ -86,17 +91,32 @@ class Troubles:
         registry.heal()
 
     async def limit(self) -> None:
-        """The pulls are used up: 429; later the window begins anew."""
+        """The pulls are used up. A HEAD, which costs none, says so: tags are answered with
+        what is held, and no GET is sent any more. Later the window begins anew.
+        """
         hub = self.stage.hub
-        self.tell("limit: docker.io has no pulls left for us")
+        self.tell(
+            "limit: docker.io has no pulls left for us; what is held is served, none is asked"
+        )
         hub.fake.quirks.quota = 0
         repository = hub.repositories[0]
         try:
             await self._publish(hub, repository)
             await self.crowd.roll_out(hub, repository, 2)
+            await self._want(hub, f"library/new-{next(self._numbers)}")
             await asyncio.sleep(self.last_s)
         finally:
             hub.fake.quirks.quota = PULLS
+
+    async def _want(self, registry: Registry, repository: str) -> None:
+        """An image that nobody has here, again and again for a while."""
+        registry.fake.add(repository, image(20_000, seed=repository), TAG)
+        url = f"{self.stage.urls[0]}/v2/{repository}/manifests/{TAG}?ns={registry.name}"
+        for _ in range(3):
+            with contextlib.suppress(aiohttp.ClientError, ConnectionError):
+                async with self.stage.client.get(url) as response:
+                    await response.read()
+            await asyncio.sleep(self.last_s / 3)
 
     async def back_and_forth(self) -> None:
         """The upstream's own servers disagree about a tag."""
@@ -118,6 +138,42 @@ class Troubles:
                 await self.crowd.leave_early(self.stage.quay)
             except (aiohttp.ClientError, ConnectionError) as error:
                 self.tell(f"  (even before it began: {type(error).__name__})")
+
+    async def warm_up(self) -> None:
+        """New images are here before anybody asks, one of them that there is not."""
+        registry = self.stage.ghcr
+        self.tell(f"warm-up: new images of {registry.name} are brought, as at night")
+        for repository in registry.repositories:
+            registry.publish(repository)
+        names = [f"{registry.name}/{name}:{TAG}" for name in (*registry.repositories, "acme/gone")]
+        await self._command("/warm", {"images": names, "platforms": ["linux/amd64"]})
+
+    async def rehearsal(self) -> None:
+        """A replica serves as if offline, and notes what would have failed."""
+        registry = self.stage.quay
+        self.tell(f"rehearsal: a replica does without {registry.name}")
+        wish = {"upstreams": [registry.name], "for_s": max(1.0, self.last_s)}
+        rehearsing = asyncio.create_task(self._command("/rehearse", wish))
+        url = f"{self.stage.urls[0]}/v2/team/never-pulled/manifests/{TAG}?ns={registry.name}"
+        try:
+            while not rehearsing.done():
+                async with self.stage.client.head(url) as response:
+                    await response.read()
+                await asyncio.wait([rehearsing], timeout=0.5)
+            await rehearsing
+        finally:
+            rehearsing.cancel()
+
+    async def _command(self, path: str, wish: dict[str, Any]) -> None:
+        """To the first replica, until it has told all of it."""
+        try:
+            async with self.stage.client.post(
+                self.stage.replicas[0].admin + path, json=wish
+            ) as response:
+                response.raise_for_status()
+                await response.read()
+        except (aiohttp.ClientError, ConnectionError) as error:
+            self.tell(f"  ({path}: {error})")
 
     async def redis_pauses(self) -> None:
         """Replicas fetch for themselves until it answers again."""

@@ -47,7 +47,7 @@ def test_entrepot_accepts_the_example(path: Path, nook: Path) -> None:
 
 def test_there_is_an_example_of_each_kind() -> None:
     kinds = {path.stem for path in EXAMPLES.glob("*.yaml")}
-    assert kinds >= {"docker-hub", "ghcr", "private-ca", "fleet", "office"}
+    assert kinds >= {"docker-hub", "ghcr", "private-ca", "fleet", "office", "island"}
 
 
 def _client(name: str, entrepot: Entrepot, folder: Path) -> Path:

@@ -1,8 +1,9 @@
 """Every query of every dashboard, asked of a real Prometheus that scrapes real replicas.
 
 Two replicas with Redis and S3, a crowd of clients, and everything that makes a
-panel of trouble other than empty: an upstream that fails, one that limits, breaks,
-evictions, a pause of Redis, a restart of S3, a blob that rots on the disk.
+panel of trouble other than empty: an upstream that fails, one with no pulls left,
+breaks, evictions, a warm-up, a rehearsal, a pause of Redis, a restart of S3, a blob
+that rots on the disk.
 """
 
 from __future__ import annotations
@@ -49,14 +50,17 @@ async def seen(prometheus: Prometheus, replicas: int) -> None:
             await asyncio.sleep(0.1)
 
 
+KEPT = 'sum(rate(entrepot_upstream_quota_pulls_total{upstream="docker.io",outcome="kept"}[10s]))'
+
+
 def queries() -> dict[tuple[str, str, str], str]:
-    """By dashboard, panel and legend."""
+    """By dashboard, panel and legend; and that with no pulls left none are asked for."""
     return {
         (panel.board, panel.title, legend): filled(expr, rate=RATE, whole=WHOLE)
         for board in BOARDS
         for panel in panels(board)
         for expr, legend in panel.queries
-    }
+    } | {("", "the reserve at work", "kept"): KEPT}
 
 
 def shows(prometheus: Prometheus, expr: str, since: float) -> bool:
