@@ -21,6 +21,8 @@ INSTALLED := $(VENV)/wheel
 # Decisions without I/O: every branch of them is tested, or the gate closes.
 comma := ,
 empty :=
+# Much of it waits.
+TOGETHER := --numprocesses 4 --dist loadfile tests/unit tests/conformance
 PURE := proxy/oci/*.py proxy/cache/freshness.py proxy/cache/eviction.py
 
 .DELETE_ON_ERROR:
@@ -30,15 +32,15 @@ PURE := proxy/oci/*.py proxy/cache/freshness.py proxy/cache/eviction.py
 run: $(RUNTIME)
 	$(BIN)/entrepot serve --data-dir .entrepot
 
-# In several processes, since much of it waits.
 check: lint
-	$(BIN)/python -m pytest --numprocesses 4 --dist loadfile tests/unit tests/conformance
+	$(BIN)/python -m pytest $(TOGETHER)
 
-# The gate runs the unit tests, the rest comes after it.
+# What needs little more than its own process runs in several, the rest after it.
 # What tests start is the wheel in an environment of its own, as users install it.
 test: lint gate installed
+	$(BIN)/python -m pytest $(TOGETHER) --ignore tests/unit/oci --ignore tests/unit/cache
 	DIST_FOLDER=$(CURDIR)/dist INSTALLED_PYTHON=$(CURDIR)/$(INSTALLED)/bin/python \
-		$(BIN)/python -m pytest tests --ignore tests/unit
+		$(BIN)/python -m pytest tests --ignore tests/unit --ignore tests/conformance
 	$(BIN)/python -m tests.bench.check
 
 lint: $(DEVELOPMENT)
@@ -49,7 +51,7 @@ lint: $(DEVELOPMENT)
 
 gate: $(DEVELOPMENT)
 	@ls $(PURE) >/dev/null
-	$(BIN)/coverage run -m pytest -q tests/unit
+	$(BIN)/coverage run -m pytest -q tests/unit/oci tests/unit/cache
 	$(BIN)/coverage report --show-missing --fail-under=100 \
 		--include='$(subst $(empty) $(empty),$(comma),$(PURE))'
 

@@ -58,6 +58,8 @@ class Pins:
         self._grown: dict[str, dict[bytes, bytes]] = {}
         self._lock = asyncio.Lock()
         self.changed: Callable[[], None] = lambda: None
+        # What must stay without a pin, for a while: an import needs it.
+        self.held: Callable[[BlobKey], bool] = lambda _key: False
 
     def __len__(self) -> int:
         return len(self._known)
@@ -84,7 +86,7 @@ class Pins:
 
     def pinned(self, key: BlobKey) -> bool:
         """Whether a blob must stay. Never waits; may be called from a thread."""
-        return self._needed_by(key) is not None
+        return self._needed_by(key) is not None or self.held(key)
 
     def blobs(self) -> list[BlobKey]:
         """All that is pinned."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,11 +20,14 @@ from proxy.cache.freshness import (
     Stale,
     after,
     before,
+    fresh_window,
 )
 from proxy.cache.records import TagRecord
+from proxy.cache.tag_rules import Rule
 from proxy.errors import AccessDenied, BadUpstreamAnswer, UpstreamLimited, UpstreamUnavailable
 from proxy.oci.digest import Digest
 from proxy.oci.manifests import OCI_INDEX, OCI_MANIFEST, Descriptor
+from proxy.oci.names import Repository, Tag
 
 URL = "https://registry.example"
 OLD, NEW = (
@@ -124,3 +130,21 @@ def test_a_first_answer_makes_a_record() -> None:
     assert isinstance(decision, Move)
     assert (decision.record.current, decision.record.previous) == (NEW, None)
     assert decision.record.extra == {}
+
+
+def ruled(**said: Any) -> Policy:
+    """What holds for `app:v1` where one rule is for all tags."""
+    rule = Rule(match="*:*", **said)
+    general = Policy(fresh_s=60, stale_max_s=600, upstream="lab", rules=(rule,))
+    return general.of(Repository.parse("app"), Tag.parse("v1"))
+
+
+def test_a_tag_that_never_moves_is_fresh_for_ever() -> None:
+    assert fresh_window(record(0.0), ruled(immutable=True)) == (-math.inf, math.inf)
+    assert before(record(0.0), now=1e12, policy=ruled(immutable=True)) == Fresh(record(0.0))
+
+
+def test_of_a_tag_that_is_not_cached_nothing_is_fresh() -> None:
+    policy = ruled(cached=False)
+    assert not policy.cached
+    assert before(record(9.0), now=9.0, policy=policy) == Ask()
