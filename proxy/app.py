@@ -188,6 +188,7 @@ class Entrepot:
                 evict=lambda dry_run: documented(upkeep.expire(dry_run=dry_run)),
                 explain=explainer.document,
                 more=services.pages(),
+                hosts=(settings.admin_listen, *settings.admin_hosts),
             ),
         )
         if backing.peer_socket is not None and settings.peer_secret is not None:

@@ -69,11 +69,11 @@ class Services:
         await self._stack.aclose()
 
     async def _start(self, stack: AsyncExitStack) -> None:
-        await self._keep(stack)
+        keeping = await self._keep(stack)
         await stack.enter_async_context(self._savings)
         self._pages += savings_pages(self._savings)
         await self._warm(stack)
-        await self._import(stack)
+        await self._import(stack, keeping)
         self._pages += _export_pages(self._parts)
         self._pages += quota_pages(_quotas(self._parts))
         self._pages += history_pages(
@@ -81,7 +81,7 @@ class Services:
         )
         self._pages += rehearsal_pages(_rehearsals(self._parts))
 
-    async def _keep(self, stack: AsyncExitStack) -> None:
+    async def _keep(self, stack: AsyncExitStack) -> Keeping:
         """First of all: what is pinned must count before anything can go."""
         parts = self._parts
         keeping = Keeping(
@@ -95,6 +95,7 @@ class Services:
         )
         await stack.enter_async_context(keeping)
         self._pages += keeping_pages(keeping)
+        return keeping
 
     async def _warm(self, stack: AsyncExitStack) -> None:
         parts, settings = self._parts, self._parts.settings
@@ -119,7 +120,7 @@ class Services:
         await stack.enter_async_context(schedule)
         self._pages += warming_pages(warming, missing, schedule, settings.warm)
 
-    async def _import(self, stack: AsyncExitStack) -> None:
+    async def _import(self, stack: AsyncExitStack, keeping: Keeping) -> None:
         parts = self._parts
         self._pages += await stack.enter_async_context(
             open_importing(
@@ -130,6 +131,7 @@ class Services:
                 parts.names,
                 observe=parts.observe,
                 clock=parts.clock,
+                alone=keeping.removal.alone,
             )
         )
 

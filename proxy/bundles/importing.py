@@ -2,8 +2,11 @@
 all at once.
 
 Between `begin` and `commit` nothing is visible: blobs are kept as they come, held so that
-they are not evicted, and no repository may serve them. `commit` first sees that every
-image is whole, then writes what repositories may serve, then pins, and moves tags last.
+they are neither evicted nor removed, and no repository may serve them. `commit` first sees that
+every image is whole, pins, looks once more, since another replica may have removed
+something until it heard of the pins, then writes what repositories may serve, and moves
+tags last. Nothing is removed here meanwhile.
+
 Killed anywhere, here or on the other side, the same bundle brought again ends the same;
 what was kept by then is not sent twice.
 """
@@ -12,8 +15,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 
 from proxy.bundles.contents import Contents, Place
 from proxy.bundles.contents_reading import decode
@@ -24,6 +27,7 @@ from proxy.bundles.importing_tags import TagMoves
 from proxy.bundles.importing_trust import Trust
 from proxy.bundles.receipts import Receipt
 from proxy.bundles.staging import Staging
+from proxy.bundles.words import blobs
 from proxy.cache.vouching import group_of
 from proxy.errors import BadBundle
 from proxy.oci.digest import Digest
@@ -46,8 +50,11 @@ class Importing:
         tags: TagMoves,
         clock: Clock,
         idle_s: float = _IDLE_S,
+        alone: Callable[[], AbstractAsyncContextManager[object]] = nullcontext,
     ) -> None:
-        """`idle_s`: how long an import is remembered of which nothing is heard."""
+        """`idle_s`: how long an import is remembered of which nothing is heard. `alone`:
+        within it nobody removes images here.
+        """
         self._trust = trust
         self._upstreams = upstreams
         self._store = store
@@ -55,6 +62,7 @@ class Importing:
         self._tags = tags
         self._clock = clock
         self._idle_s = idle_s
+        self._alone = alone
         self._running: dict[str, Import] = {}
         self._committing = asyncio.Lock()
 
@@ -86,12 +94,11 @@ class Importing:
             for one in contents.left_out
             for group in {group_of(upstreams[place]) for place in one.places}
         }
-        held = frozenset(wanted) | frozenset(base)
+        running = Import(contents, upstreams, wanted, base)
         # From now on: what is here must still be here at the end.
-        self._staging.hold(held)
-        running = Import(contents, upstreams, wanted, {}, held=held)
+        self._staging.hold(running.needed)
         try:
-            await self._check_base(contents, base)
+            await self._check_base(running)
             running.lacking = await self._store.lacking(wanted)
             need = sum(running.lacking.values())
             await self._store.reserve(need)
@@ -125,25 +132,28 @@ class Importing:
         then no tag has moved, unless records could not be written half-way.
         """
         with self._at_work(token) as running:
-            contents, upstreams = running.contents, running.upstreams
-            async with self._committing:
-                lacking = await self._store.lacking(running.wanted)
-                if lacking:
-                    raise BadBundle(f"{len(lacking)} blobs of the bundle have not come yet")
-
-                async def body(place: Place, digest: Digest) -> bytes:
-                    return await self._store.manifest(group_of(upstreams[place]), digest)
-
-                brought = await walked(contents, body)
-                if not force:
-                    await self._tags.refuse_older(contents, upstreams)
-                await self._store.write(brought, upstreams)
-                if pin:
-                    await self._store.pin(contents, brought, upstreams)
-                moved = await self._tags.move(contents, upstreams)
-                receipt = await self._receipt(contents)
-                warnings = await self._store.hidden(upstreams)
+            async with self._committing, self._alone():
+                done = await self._commit(running, pin=pin, force=force)
             self.forget(token)
+        return done
+
+    async def _commit(self, running: Import, *, pin: bool, force: bool) -> Done:
+        contents, upstreams = running.contents, running.upstreams
+        await self._check_whole(running)
+
+        async def body(place: Place, digest: Digest) -> bytes:
+            return await self._store.manifest(group_of(upstreams[place]), digest)
+
+        brought = await walked(contents, body)
+        if not force:
+            await self._tags.refuse_older(contents, upstreams)
+        kept = self._store.pinned(contents, brought, upstreams) if pin else nullcontext()
+        async with kept:
+            await self._check_whole(running)
+            await self._store.write(brought, upstreams)
+        moved = await self._tags.move(contents, upstreams)
+        receipt = await self._receipt(running)
+        warnings = await self._store.hidden(upstreams)
         return Done(receipt=receipt, moved=moved, warnings=warnings)
 
     def forget(self, token: str) -> None:
@@ -162,7 +172,10 @@ class Importing:
         """Nothing is let go of meanwhile."""
         running = self._running.get(token)
         if running is None:
-            raise UnknownImport("this import is not known here (any more)")
+            raise UnknownImport(
+                "this import is not known here (any more); of several replicas --admin must "
+                "name one, not the load balancer before them"
+            )
         running.busy += 1
         if running.timer is not None:
             running.timer.cancel()
@@ -183,7 +196,7 @@ class Importing:
     def _end(self, running: Import) -> None:
         if running.timer is not None:
             running.timer.cancel()
-        self._staging.let_go(running.held)
+        self._staging.let_go(running.needed)
         self._store.unreserve(running.reserved)
         running.reserved = 0
 
@@ -199,21 +212,34 @@ class Importing:
             found[place] = upstream
         return found
 
-    async def _check_base(self, contents: Contents, base: dict[BlobKey, int]) -> None:
-        lacking = await self._store.lacking(base)
+    async def _check_whole(self, running: Import) -> None:
+        lacking = await self._store.lacking(running.wanted)
+        if never := lacking.keys() & running.lacking.keys():
+            have = "has" if len(never) == 1 else "have"
+            raise BadBundle(f"{blobs(len(never))} of the bundle {have} not come yet")
+        if lacking:
+            raise BadBundle(
+                f"{blobs(len(lacking))} of the bundle came and went again, such as "
+                f"{next(iter(lacking)).digest}: nothing was changed; import it again"
+            )
+        await self._check_base(running)
+
+    async def _check_base(self, running: Import) -> None:
+        contents = running.contents
+        lacking = await self._store.lacking(running.base)
         if lacking:
             first = next(iter(lacking)).digest
+            be = "is" if len(lacking) == 1 else "are"
             raise BadBundle(
                 f"the bundle builds on receipt {', '.join(contents.receipts)} (of bundle "
-                f"{', '.join(contents.bundles) or 'unknown'}) and leaves out {len(lacking)} blobs "
-                f"that are not here, such as {first}: import its base first, or export again "
+                f"{', '.join(contents.bundles) or 'unknown'}) and leaves out {blobs(len(lacking))} "
+                f"that {be} not here, such as {first}: import its base first, or export again "
                 "with the receipt of this side"
             )
 
-    async def _receipt(self, contents: Contents) -> Receipt:
-        have = await self._store.have()
-        have |= {one.descriptor.digest for one in contents.blobs}
-        have |= {one.digest for one in contents.left_out}
+    async def _receipt(self, running: Import) -> Receipt:
+        contents = running.contents
+        have = await self._store.have(running.needed)
         return Receipt(
             receipt=secrets.token_hex(16),
             bundle=contents.bundle,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from aiohttp import web
 
@@ -37,8 +37,11 @@ async def open_importing(
     *,
     observe: Observe,
     clock: Clock,
+    alone: Callable[[], AbstractAsyncContextManager[object]],
 ) -> AsyncIterator[list[web.RouteDef]]:
-    """Its pages for the admin listener. Raises `StartupError` for keys that can't be read."""
+    """Its pages for the admin listener. `alone`: within it nobody removes images here.
+    Raises `StartupError` for keys that can't be read.
+    """
     trust = Trust.load(settings.bundles.keys, unsigned=settings.bundles.unsigned)
     local, fleet = backing.local.blobs, backing.fleet
     with ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="import") as disk:
@@ -49,6 +52,7 @@ async def open_importing(
             return staging.holds(key) or kept_before(key)
 
         local.pinned = kept
+        cache.pins.held = staging.holds
         small = SmallStore(
             local=local,
             memory=cache.memory,
@@ -79,6 +83,7 @@ async def open_importing(
             staging=staging,
             tags=TagMoves(backing.records, cache.facts, clock, observe),
             clock=clock,
+            alone=alone,
         )
         try:
             yield pages(importing, ForeignNames(names.understood))

@@ -35,13 +35,20 @@ class Done:
 
 @dataclass(slots=True)
 class Import:
-    """One that is under way; sizes in bytes."""
+    """One that is under way; sizes in bytes. wanted: what it brings. base: what it leaves
+    out because it is here. lacking: of what it brings, all that has not come yet.
+    """
 
     contents: Contents
     upstreams: Mapping[Place, Upstream]
     wanted: dict[BlobKey, int]
-    lacking: dict[BlobKey, int]
+    base: dict[BlobKey, int]
+    lacking: dict[BlobKey, int] = field(default_factory=dict)
     reserved: int = 0
-    held: frozenset[BlobKey] = frozenset()
     busy: int = 0
     timer: asyncio.TimerHandle | None = field(default=None, repr=False)
+
+    @property
+    def needed(self) -> dict[BlobKey, int]:
+        """All that must be here in the end."""
+        return self.wanted | self.base

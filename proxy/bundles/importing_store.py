@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 
+from proxy.bundles import words
 from proxy.bundles.contents import Contents, Place
 from proxy.bundles.importing_closure import Brought
 from proxy.cache import keys
@@ -15,10 +17,11 @@ from proxy.cache.exposure import Expose
 from proxy.cache.facts import Facts
 from proxy.cache.fleet import Fleet
 from proxy.cache.local import LocalBlobs
+from proxy.cache.pin_records import Pin, name_of
 from proxy.cache.pins import Pins
 from proxy.cache.records import Link, ReferrersRecord, encode_link, encode_referrers
 from proxy.cache.small_store import SmallStore
-from proxy.errors import BadBundle, NoSpace, StorageUnavailable
+from proxy.errors import BadBundle, EntrepotError, NoSpace, StorageUnavailable
 from proxy.oci.digest import Digest
 from proxy.ports import BlobKey, Clock, Records, Upstream
 
@@ -73,8 +76,8 @@ class ImportStore:
             except OSError:
                 raise error from None
             raise NoSpace(
-                f"the bundle brings {size} bytes that are not here, and there is no room for "
-                f"{min(lacking, size)} of them: nothing was written"
+                f"the bundle brings {words.size(size)} that are not here, and there is no room "
+                f"for {words.size(min(lacking, size))} of them: nothing was written"
             ) from error
 
     def unreserve(self, size: int) -> None:
@@ -100,31 +103,65 @@ class ImportStore:
             for (place, subject), found in brought.referrers.items()
         )
 
-    async def pin(
+    @asynccontextmanager
+    async def pinned(
         self, contents: Contents, brought: Brought, upstreams: Mapping[Place, Upstream]
-    ) -> None:
-        """Keep every image from eviction. Raises `StorageUnavailable`."""
-        for image, closure in zip(contents.images, brought.closures, strict=True):
-            await self._pins.pin(
-                upstreams[image.place],
-                image.place.repository,
-                image.descriptor.digest if image.tag is None else image.tag,
-                source="import",
-                closure=closure,
-            )
+    ) -> AsyncIterator[None]:
+        """Keep every image from eviction and removal; where what is done within fails, pins
+        are again what they were. Raises `StorageUnavailable`.
+        """
+        whole = [
+            (image.place, image.descriptor.digest if image.tag is None else image.tag, closure)
+            for image, closure in zip(contents.images, brought.closures, strict=True)
+        ]
+        names = {
+            name_of(upstreams[place].name, place.repository, reference)
+            for place, reference, _ in whole
+        }
+        before = self._imported(names)
+        try:
+            for place, reference, closure in whole:
+                await self._pins.pin(
+                    upstreams[place],
+                    place.repository,
+                    reference,
+                    source="import",
+                    closure=closure,
+                )
+            yield
+        except EntrepotError:
+            # What can't be undone keeps too much, and the next import replaces it.
+            with contextlib.suppress(StorageUnavailable):
+                old = {pin.identity for pin in before}
+                new = [pin for pin in self._imported(names) if pin.identity not in old]
+                await self._pins.remove(new)
+                for pin in before:
+                    await self._pins.put(pin)
+            raise
 
-    async def have(self) -> set[Digest]:
-        """All that came with bundles, was pinned, and is here. Raises `StorageUnavailable`."""
+    def _imported(self, names: Iterable[str]) -> list[Pin]:
+        return [
+            pin
+            for name in names
+            for pin in self._pins.of(name)
+            if pin.source == "import" and not pin.pattern
+        ]
+
+    async def have(self, brought: Mapping[BlobKey, int]) -> set[Digest]:
+        """What is here of all that came with bundles: is pinned, or was `brought` just now,
+        with its size. Raises `StorageUnavailable`.
+        """
         await self._pins.refresh()
-        pinned = {
-            BlobKey(pin.group, digest)
+        came = {
+            BlobKey(pin.group, digest): -1
             for pin in self._pins.all()
             if pin.source == "import"
             for image in pin.images
             for digest in image.closure
         }
-        lacking = await self.lacking(dict.fromkeys(pinned, -1))
-        return {key.digest for key in pinned} - {key.digest for key in lacking}
+        came |= brought
+        lacking = await self.lacking(came)
+        return {key.digest for key in came} - {key.digest for key in lacking}
 
     async def hidden(self, upstreams: Mapping[Place, Upstream]) -> Sequence[str]:
         """What nobody will be shown, in words."""

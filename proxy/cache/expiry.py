@@ -126,7 +126,9 @@ class Expiry:
         clock: Clock,
         pins: Pins | None = None,
     ) -> None:
-        """`pins`: what stays whatever its age; while they can't be read nothing goes."""
+        """`pins`: what stays whatever its age, also for a running import; while they can't be
+        read nothing goes.
+        """
         self._pins = pins
         self._durable = durable
         self._groups = groups

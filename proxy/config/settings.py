@@ -21,7 +21,7 @@ from proxy.config.storage import StorageSettings
 from proxy.config.tag_rules import TagRules
 from proxy.config.units import Seconds, SecondsOrNone, Size, SizeOrNone
 from proxy.config.upstreams import UpstreamSettings
-from proxy.config.values import Listen, Secret, Text, Url
+from proxy.config.values import HostPorts, Listen, Secret, Text, Url
 from proxy.config.warm import WarmSettings
 
 _KIB, _MIB, _GIB = 1024, 1024**2, 1024**3
@@ -56,6 +56,11 @@ class Settings(BaseModel):
     admin_listen: Listen = Field(
         default="127.0.0.1:5001",
         description="Address for health, metrics and the admin API; not for the public.",
+    )
+    admin_hosts: HostPorts = Field(
+        default=(),
+        description="Names in public DNS by which the admin API is reached; it answers to "
+        "addresses and to private names (`entrepot`, `*.svc`, `*.internal`) anyway.",
     )
     data_dir: Path = Field(
         default=Path("/var/lib/entrepot"),

@@ -3,7 +3,7 @@
 First all that could go is found, then every other tag is looked at and takes back what
 it needs. What is left goes in such an order that a kill at any moment leaves something
 to repeat: blobs before the manifests that name them, a child before its index, the tag
-last of all. What was pinned meanwhile stays.
+last of all. What was pinned meanwhile stays, and what a running import needs.
 
 What is pulled by digest alone has no record that names it; a layer that it shares with
 a removed image goes with it (unless it was used since), and is fetched again when asked.
@@ -87,6 +87,10 @@ class Removal:
         self._notices = notices
         # One at a time: two would each believe that the other's images stay.
         self._lock = asyncio.Lock()
+
+    def alone(self) -> asyncio.Lock:
+        """`async with` it nothing is removed here; not to be entered within `remove`."""
+        return self._lock
 
     async def remove(
         self,

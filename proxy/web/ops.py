@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from aiohttp import web
 
 from proxy.errors import InvalidRequest, StorageUnavailable, UnknownUpstream
+from proxy.web.admin_guard import guarded
 
 _TEXT = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -23,12 +24,13 @@ def admin_app(
     evict: Callable[[bool], Awaitable[dict[str, object]]],
     explain: _Explain,
     more: Iterable[web.RouteDef] = (),
+    hosts: Iterable[str] = (),
 ) -> web.Application:
     """`/livez`, `/readyz`, `/metrics`, `/status`, `/explain?image=…&platform=…`;
     POST `/scrub`, `/evict?dry_run=1`.
 
     `ready` tells what is missing, None when nothing is. `more`: the pages of what is
-    offered beside pulls.
+    offered beside pulls. `hosts`: names by which it is reached, see `guarded`.
     """
 
     async def livez(_request: web.Request) -> web.Response:
@@ -58,7 +60,7 @@ def admin_app(
         except StorageUnavailable as error:
             return web.Response(status=503, text=f"{error}\n")
 
-    app = web.Application()
+    app = web.Application(middlewares=[guarded(hosts)])
     app.add_routes(
         [
             web.get("/livez", livez),

@@ -148,3 +148,12 @@ def test_of_a_tag_that_is_not_cached_nothing_is_fresh() -> None:
     policy = ruled(cached=False)
     assert not policy.cached
     assert before(record(9.0), now=9.0, policy=policy) == Ask()
+
+
+@given(checked_at=TIMES, now=TIMES)
+def test_within_its_window_a_tag_is_fresh(checked_at: float, now: float) -> None:
+    known = record(checked_at)
+    begin, end = fresh_window(known, policy())
+    assert begin < checked_at < end
+    if begin <= now <= end:
+        assert before(known, now=now, policy=policy()) == Fresh(known)
