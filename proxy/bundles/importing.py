@@ -25,9 +25,9 @@ from proxy.bundles.importing_state import Begun, Done, Import, UnknownImport
 from proxy.bundles.importing_store import ImportStore
 from proxy.bundles.importing_tags import TagMoves
 from proxy.bundles.importing_trust import Trust
+from proxy.bundles.importing_whole import check_base, check_whole
 from proxy.bundles.receipts import Receipt
 from proxy.bundles.staging import Staging
-from proxy.bundles.words import blobs
 from proxy.cache.vouching import group_of
 from proxy.errors import BadBundle
 from proxy.oci.digest import Digest
@@ -98,7 +98,7 @@ class Importing:
         # From now on: what is here must still be here at the end.
         self._staging.hold(running.needed)
         try:
-            await self._check_base(running)
+            await check_base(self._store, running)
             running.lacking = await self._store.lacking(wanted)
             need = sum(running.lacking.values())
             await self._store.reserve(need)
@@ -139,7 +139,7 @@ class Importing:
 
     async def _commit(self, running: Import, *, pin: bool, force: bool) -> Done:
         contents, upstreams = running.contents, running.upstreams
-        await self._check_whole(running)
+        await check_whole(self._store, running)
 
         async def body(place: Place, digest: Digest) -> bytes:
             return await self._store.manifest(group_of(upstreams[place]), digest)
@@ -149,7 +149,7 @@ class Importing:
             await self._tags.refuse_older(contents, upstreams)
         kept = self._store.pinned(contents, brought, upstreams) if pin else nullcontext()
         async with kept:
-            await self._check_whole(running)
+            await check_whole(self._store, running)
             await self._store.write(brought, upstreams)
         moved = await self._tags.move(contents, upstreams)
         receipt = await self._receipt(running)
@@ -211,31 +211,6 @@ class Importing:
                 )
             found[place] = upstream
         return found
-
-    async def _check_whole(self, running: Import) -> None:
-        lacking = await self._store.lacking(running.wanted)
-        if never := lacking.keys() & running.lacking.keys():
-            have = "has" if len(never) == 1 else "have"
-            raise BadBundle(f"{blobs(len(never))} of the bundle {have} not come yet")
-        if lacking:
-            raise BadBundle(
-                f"{blobs(len(lacking))} of the bundle came and went again, such as "
-                f"{next(iter(lacking)).digest}: nothing was changed; import it again"
-            )
-        await self._check_base(running)
-
-    async def _check_base(self, running: Import) -> None:
-        contents = running.contents
-        lacking = await self._store.lacking(running.base)
-        if lacking:
-            first = next(iter(lacking)).digest
-            be = "is" if len(lacking) == 1 else "are"
-            raise BadBundle(
-                f"the bundle builds on receipt {', '.join(contents.receipts)} (of bundle "
-                f"{', '.join(contents.bundles) or 'unknown'}) and leaves out {blobs(len(lacking))} "
-                f"that {be} not here, such as {first}: import its base first, or export again "
-                "with the receipt of this side"
-            )
 
     async def _receipt(self, running: Import) -> Receipt:
         contents = running.contents

@@ -157,3 +157,8 @@ def test_within_its_window_a_tag_is_fresh(checked_at: float, now: float) -> None
     assert begin < checked_at < end
     if begin <= now <= end:
         assert before(known, now=now, policy=policy()) == Fresh(known)
+
+
+def test_a_rule_that_says_how_long_says_only_that() -> None:
+    assert (ruled(fresh_s=5).fresh_s, ruled(fresh_s=5).stale_max_s) == (5, 600)
+    assert ruled().fresh_s == 60
