@@ -8,11 +8,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 HEALTH_TIMEOUT_S = 3.0
 ANSWER_TIMEOUT_S = 30.0
 _NO_URL = "must be an http:// or https:// URL"
 _SCHEMES = ("http://", "https://")
+# In whatever a pull port answers.
+_REGISTRY = "Docker-Distribution-Api-Version"
 
 
 class Refused(Exception):
@@ -61,7 +64,7 @@ def lines(url: str, document: object = None) -> Iterator[dict[str, Any]]:
                 ended = bool(one.get("done"))
                 yield one
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise Refused(str(error) or type(error).__name__) from error
+            raise Refused(_no_json(url, error)) from error
         if not ended:
             raise Refused("the answer was cut off")
 
@@ -74,25 +77,57 @@ def _ask(url: str, data: bytes | None, timeout_s: float | None) -> dict[str, Any
     with _open(url, data, timeout_s) as answer:
         try:
             return dict(json.load(answer))
-        except (OSError, ValueError, http.client.HTTPException) as error:
-            raise Refused(str(error) or type(error).__name__) from error
+        except (OSError, TypeError, ValueError, http.client.HTTPException) as error:
+            raise Refused(_no_json(url, error)) from error
 
 
 def _open(url: str, data: bytes | None, timeout_s: float | None) -> http.client.HTTPResponse:
     if not url.startswith(_SCHEMES):
         raise Refused(_NO_URL)
     request = urllib.request.Request(url, data=data)  # noqa: S310 - checked above
-    if data:
+    if data is not None:
+        # With an empty body, too: a form is what would be said else, and forms are refused.
         request.add_header("Content-Type", "application/json")
     try:
         answer: http.client.HTTPResponse = _opener().open(request, timeout=timeout_s)
     except urllib.error.HTTPError as error:
         with error:
             said = error.read().decode(errors="replace").strip()
-        raise Refused(said or f"answered {error.code}") from error
+        if _REGISTRY in error.headers or said.startswith(("{", "<")):
+            raise Refused(_other(url)) from error
+        raise Refused(said or f"{_place(url)} answered {error.code}") from error
+    except urllib.error.URLError as error:
+        raise Refused(_nobody(url, error.reason)) from error
     except (OSError, ValueError, http.client.HTTPException) as error:
-        raise Refused(str(error) or type(error).__name__) from error
+        raise Refused(_nobody(url, error)) from error
     return answer
+
+
+def _nobody(url: str, reason: object) -> str:
+    """Why there is no answer, and what to do."""
+    why = (reason.strerror if isinstance(reason, OSError) else None) or str(reason)
+    return (
+        f"no proxy answers at {_place(url)} ({why or type(reason).__name__}); "
+        'is "entrepot serve" running? --admin names another'
+    )
+
+
+def _no_json(url: str, error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | TypeError):
+        return _other(url)
+    return f"the answer was cut off: {str(error) or type(error).__name__}"
+
+
+def _other(url: str) -> str:
+    return (
+        f"{_place(url)} is not an admin listener; --admin is to name what `admin_listen` does, "
+        "not where pulls go"
+    )
+
+
+def _place(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _opener() -> urllib.request.OpenerDirector:

@@ -59,6 +59,8 @@ class Giver:
         self._tell = tell
         self._patience_s = patience_s
         self._sleep = sleep
+        self._kept = False
+        self._stale = False
 
     def __enter__(self) -> Self:
         return self
@@ -87,6 +89,10 @@ class Giver:
                     ) from refused
             except (OSError, http.client.HTTPException, _Broken) as error:
                 self._connection.close()
+                if self._stale:
+                    # It was idle for too long; a fresh one tells how things are.
+                    self._stale = False
+                    continue
                 if at > before:
                     patience = self._patience()
                 reason = f"{blob.descriptor.digest}: {str(error) or type(error).__name__}"
@@ -105,12 +111,16 @@ class Giver:
             "kind": blob.kind,
         }
         headers = {"Range": f"bytes={at}-"} if at else {}
+        # What was written meanwhile takes longer than some connections are kept.
+        self._stale, self._kept = self._kept, False
         self._connection.request(
             "GET", f"{self._base}/bundles/blob?{urlencode(query)}", headers=headers
         )
         answer = self._connection.getresponse()
+        self._stale = False
         if answer.status not in {200, 206}:
             said = answer.read(_SAID_MAX).decode(errors="replace").strip()
+            self._kept = answer.isclosed()
             trouble = _Broken if answer.status >= 500 else _Refused
             raise trouble(said or f"the proxy answered {answer.status}")
         left = blob.descriptor.size - at
@@ -127,6 +137,7 @@ class Giver:
                 raise _Broken("the transfer broke off")
             left -= count
             yield count
+        self._kept = True
 
     def _patience(self) -> Iterator[float]:
         """How long to wait, each time; ends when all patience is used up."""

@@ -19,6 +19,8 @@ from typing import Self
 from proxy.errors import BadBundle
 
 PARTIAL = ".partial"
+FILE_MODE = 0o600
+"""What is exported may be private."""
 
 # So often what was written is sent to the disk: it does not pile up in memory, and a power
 # cut costs little.
@@ -138,7 +140,7 @@ class Growing:
 
     def _open(self, number: int) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        self._files.append(os.open(self._partial(number), flags, 0o644))
+        self._files.append(os.open(self._partial(number), flags, FILE_MODE))
 
     def _where(self, at: int) -> tuple[int, int]:
         return (0, at) if self._part_size is None else divmod(at, self._part_size)
@@ -169,7 +171,7 @@ class Growing:
 def only_one(out: Path) -> Iterator[None]:
     """Nobody else writes `out` meanwhile. Raises `BadBundle` if somebody does, `OSError`."""
     path = beside(out, ".lock")
-    fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+    fd = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, FILE_MODE)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -201,7 +203,8 @@ def beside(path: Path, suffix: str) -> Path:
 def write_whole(path: Path, body: bytes) -> None:
     """A small file, there as a whole or not at all. Raises `OSError`."""
     partial = beside(path, PARTIAL)
-    with partial.open("wb") as file:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    with os.fdopen(os.open(partial, flags, FILE_MODE), "wb") as file:
         file.write(body)
         file.flush()
         os.fsync(file.fileno())

@@ -14,7 +14,8 @@ from proxy.bundles.contents_reading import decode
 from proxy.bundles.export_client import Giver
 from proxy.bundles.export_files import only_one
 from proxy.bundles.export_plan import Asked, Plan
-from proxy.bundles.export_writing import Writing
+from proxy.bundles.export_room import Room
+from proxy.bundles.export_writing import WriteFailed, Writing
 from proxy.errors import BadBundle
 
 ARCHIVE = "archive"
@@ -64,12 +65,19 @@ class Export:
             key=None if key is None else key.public.id,
             form=self.form,
         )
+        if not self.out.parent.is_dir():
+            raise BadBundle(f"there is no folder {self.out.parent}: {self.out} can't be written")
         with only_one(self.out):
             plan = export_plan.load(self.out, asked)
             if plan is None:
                 contents = export_plan.since(decode(self._planned(shows.say)), had)
                 plan = Plan.of(contents, key)
-                export_plan.save(self.out, asked, plan)
+                room = Room(self.out, plan, self.form)
+                room.check()
+                try:
+                    export_plan.save(self.out, asked, plan)
+                except OSError as error:
+                    raise room.failed(error) from error
             else:
                 begun = time.strftime("%Y-%m-%d %H:%M", time.localtime(plan.contents.created))
                 shows.say(f"going on with what was begun on {begun}")
@@ -91,13 +99,20 @@ class Export:
         return "".join(pieces).encode()
 
     def _write(self, plan: Plan, shows: Shows) -> list[Path]:
+        room = Room(self.out, plan, self.form)
+        room.check()
         shows.begin(self.out.name, plan.blob_bytes)
         with Giver(self.url, tell=shows.say) as giver:
             writing = Writing(plan.contents, plan.body, plan.signature, giver, shows.wrote)
-            if self.form == FOLDER:
-                return writing.to_folder(self.out)
-            part_size = None if self.form == ARCHIVE else int(self.form)
-            return writing.to_archive(self.out, part_size=part_size)
+            try:
+                if self.form == FOLDER:
+                    return writing.to_folder(self.out)
+                part_size = None if self.form == ARCHIVE else int(self.form)
+                return writing.to_archive(self.out, part_size=part_size)
+            except WriteFailed as failed:
+                raise room.failed(failed.error) from failed
+            except OSError as error:
+                raise room.failed(error) from error
 
     def _told(self, plan: Plan, asked: Asked, written: Sequence[Path]) -> dict[str, Any]:
         contents = plan.contents

@@ -19,6 +19,8 @@ from proxy.bundles.export_files import PARTIAL, Growing, beside, sync_folder
 from proxy.errors import BadBundle
 
 _PIECE = 1024 * 1024
+# What is exported may be private.
+_FOLDER_MODE = 0o700
 
 Watch = Callable[[int], None]
 """Hears how many more bytes of blobs are there."""
@@ -30,8 +32,16 @@ class Gives(Protocol):
     def give(self, blob: Blob, start: int, take: Take) -> None: ...
 
 
+class WriteFailed(Exception):
+    """`error` has to do with the bundle's disk, and not with whoever gives its bytes."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 class Writing:
-    """Writes one bundle. Raises `OSError`, and what `giver` raises."""
+    """Writes one bundle. Raises `OSError`, `WriteFailed`, and what `giver` raises."""
 
     def __init__(
         self, contents: Contents, body: bytes, signature: bytes, giver: Gives, watch: Watch
@@ -68,6 +78,7 @@ class Writing:
         if path.exists() and not partial.exists():
             # One that was killed when all was done but the last.
             path.rename(partial)
+        partial.mkdir(mode=_FOLDER_MODE, exist_ok=True)
         for name, body in archive.front(self._contents, self._body, self._signature):
             with self._file(partial / name) as out:
                 self._known(out, 0, body)
@@ -86,7 +97,7 @@ class Writing:
         return [path]
 
     def _file(self, path: Path) -> Growing:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
         return Growing(path, part_size=None)
 
     def _known(self, out: Growing, at: int, data: bytes) -> None:
@@ -113,7 +124,10 @@ class Writing:
             def take(source: Readable) -> int:
                 count = source.readinto(self._buffer)
                 hasher.update(self._buffer[:count])  # noqa: B023 - called in this turn
-                out.append(self._buffer[:count])
+                try:
+                    out.append(self._buffer[:count])
+                except OSError as error:
+                    raise WriteFailed(error) from error
                 self._watch(count)
                 return count
 

@@ -73,6 +73,7 @@ class Cache:
         self.facts = facts = Facts(records, observe, clock)
         self.pins = Pins(records, observe, clock)
         self.uses = ImageUses()
+        facts.history.noticed = self.uses.moved
         self.forgetting = Forgetting(facts, shared)
         self._exposure = ExposureGuard(
             expose, facts=facts, clock=clock, recheck_s=limits.expose_recheck_s
@@ -120,6 +121,7 @@ class Cache:
             negative_s=limits.negative_s,
             health=health,
         )
+        self.manifests.came = self.pins.grow
         self.tags = TagCache(
             manifests=self.manifests,
             facts=facts,

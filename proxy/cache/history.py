@@ -8,7 +8,7 @@ what a tag named then may have been evicted since.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 
 from proxy.cache import keys
@@ -39,11 +39,14 @@ class History:
 
     def __init__(self, records: Records) -> None:
         self._records = records
+        # Called of each move, before it is noted.
+        self.noticed: Callable[[str, Repository, Tag], None] = lambda *_: None
 
     async def moved(
         self, upstream: str, repository: Repository, tag: Tag, old: TagRecord | None, new: TagRecord
     ) -> None:
         """The record of the tag went from `old` to `new`."""
+        self.noticed(upstream, repository, tag)
         where = (upstream, repository, tag)
         if old is not None:
             # Noted when it happened, unless nobody could, or there was no history yet.

@@ -10,6 +10,8 @@ Changing anything here orphans what users have stored.
     repos/<upstream>/<repository>/_links/<algorithm>/<hex>
     repos/<upstream>/<repository>/_referrers/<algorithm>/<hex>
     repos/<upstream>/<repository>/_history/<tag>/<milliseconds>-<mark>
+    repos/<upstream>/<repository>/_pulled/tags/<tag>
+    repos/<upstream>/<repository>/_pulled/<algorithm>/<hex>
     repos/<upstream>/<repository>/_exposed
     removed/<time>-<mark>
     pins/<sha256 of what is pinned>/<sha256 of the record>
@@ -19,7 +21,7 @@ Changing anything here orphans what users have stored.
 from __future__ import annotations
 
 from proxy.oci.digest import Digest
-from proxy.oci.names import Repository, Tag
+from proxy.oci.names import Reference, Repository, Tag
 from proxy.ports import BlobKey
 
 LAYOUT = "layout"
@@ -60,6 +62,14 @@ def referrers(upstream: str, repository: Repository, digest: Digest) -> str:
 def exposed(upstream: str, repository: Repository) -> str:
     """Where "anonymous callers may read this repository" is."""
     return f"repos/{upstream}/{repository}/_exposed"
+
+
+def pulled(upstream: str, repository: Repository, reference: Reference) -> str:
+    """Where it is noted when somebody last pulled by this tag or digest."""
+    at = f"repos/{upstream}/{repository}/_pulled"
+    if isinstance(reference, Digest):
+        return f"{at}/{reference.algorithm}/{reference.hex}"
+    return f"{at}/tags/{reference}"
 
 
 def histories(upstream: str, repository: Repository) -> str:

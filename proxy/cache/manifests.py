@@ -7,6 +7,7 @@ shown as a layer is never served as a manifest.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from proxy.cache.blobs import BlobCache
@@ -80,6 +81,8 @@ class ManifestCache:
         self._shared = shared
         self._negative_s = negative_s
         self._flights = SingleFlight()
+        # Called with each manifest that comes, and all that it needs.
+        self.came: Callable[[BlobKey, Iterable[Digest]], None] = lambda *_: None
 
     async def held(
         self, upstream: Upstream, repository: Repository, digest: Digest
@@ -180,7 +183,7 @@ class ManifestCache:
         if descriptor.media_type in SCHEMA1_TYPES:
             return False
         key = BlobKey(group_of(upstream), descriptor.digest)
-        self._hint(manifest)
+        self._note(key, manifest)
         # First the right, then the bytes: who finds the bytes must not have to ask.
         link = Link(url=upstream.url, media_type=descriptor.media_type, size=descriptor.size)
         await self._facts.put_link(upstream, repository, descriptor.digest, link)
@@ -243,12 +246,13 @@ class ManifestCache:
         )
         return Manifest(descriptor=descriptor, body=body)
 
-    def _hint(self, manifest: Manifest) -> None:
-        """Remember the sizes it tells: some upstreams send blobs without a length."""
+    def _note(self, key: BlobKey, manifest: Manifest) -> None:
+        """Tell what it needs; remember sizes, since some upstreams send blobs without any."""
         try:
             needed = children(manifest)
         except BadUpstreamAnswer:
-            return  # Served as it is; only the hints are lost.
+            return  # Served as it is; only this is lost.
+        self.came(key, (one.digest for one in (*needed.manifests, *needed.blobs)))
         for blob in needed.blobs:
             self._size_hints.put(blob.digest, blob.size)
 

@@ -9,7 +9,10 @@ because somebody mistyped an address.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
+from fnmatch import translate
+from functools import lru_cache
 from typing import Literal, cast, get_args
 
 from proxy.cache.records import VERSION
@@ -70,6 +73,11 @@ def name_of(upstream: str, repository: str, reference: Reference) -> str:
     return f"{upstream}/{repository}{'@' if isinstance(reference, Digest) else ':'}{reference}"
 
 
+def matches(pattern: str, name: str) -> bool:
+    """Whether a full name matches: `*` is any text, `?` one character, `[ab]` one of these."""
+    return _compiled(pattern).match(name) is not None
+
+
 def encode_pin(pin: Pin) -> bytes:
     """JSON of a pin."""
     document = {
@@ -121,6 +129,11 @@ def decode_pin(value: bytes) -> Pin | None:
             )
         case _:
             return None
+
+
+@lru_cache(maxsize=1024)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    return re.compile(translate(pattern))
 
 
 _WORDS = ("pattern", "upstream", "repository", "reference", "group", "url")

@@ -14,8 +14,7 @@ can't be read or is not what its key says is left alone and counts for nothing.
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from proxy.cache import keys
@@ -23,15 +22,17 @@ from proxy.cache.pin_records import (
     Pin,
     PinnedImage,
     Source,
-    decode_pin,
     encode_pin,
+    matches,
     name_of,
 )
+from proxy.cache.pin_store import Unwritten, kept_by, key_of, read
 from proxy.cache.vouching import group_of
+from proxy.errors import StorageUnavailable
 from proxy.events import StorageFailed
 from proxy.oci.digest import Digest
 from proxy.oci.names import Reference, Repository
-from proxy.ports import BlobKey, Clock, Observe, Record, Records, Upstream
+from proxy.ports import BlobKey, Clock, Observe, Records, Upstream
 
 _READS_AT_ONCE = 16
 # By the length of a digest in bytes.
@@ -52,6 +53,8 @@ class Pins:
         self._named: dict[str, set[str]] = {}
         self._patterns: dict[str, Pin] = {}
         self._unreadable: set[str] = set()
+        # What hold although the store has them not yet.
+        self._unwritten: dict[str, bytes] = {}
         # By group: how many images need a blob, under the bytes of its digest.
         self._needed: dict[str, dict[bytes, int]] = {}
         # What came below something that is needed, and that.
@@ -80,6 +83,18 @@ class Pins:
         """Whether somebody pinned this very image, and not a pattern that it fits."""
         return any(not pin.pattern for pin in self.of(name))
 
+    def keeping(self, name: str) -> list[Pin]:
+        """Why an image must stay: those under its name, and the patterns that it fits,
+        whether or not those have found it yet.
+        """
+        found = self.of(name)
+        by = {(pin.source, pin.pattern) for pin in found}
+        return found + [
+            pin
+            for pin in self._patterns.values()
+            if (pin.source, pin.name) not in by and matches(pin.name, name)
+        ]
+
     def patterns(self) -> list[Pin]:
         """Those that are patterns."""
         return list(self._patterns.values())
@@ -104,14 +119,16 @@ class Pins:
         """
         records = copy or self._records
         async with self._lock:
+            if copy is None:
+                await self._write_late()
             listed = [key async for key in records.list(keys.PINS)]
-            for key in self._known.keys() - set(listed):
+            for key in self._known.keys() - set(listed) - self._unwritten.keys():
                 self._forget(key)
             self._unreadable &= set(listed)
             new = [k for k in listed if k not in self._known and k not in self._unreadable]
             for start in range(0, len(new), _READS_AT_ONCE):
                 batch = new[start : start + _READS_AT_ONCE]
-                found = await asyncio.gather(*(_read(records, key) for key in batch))
+                found = await asyncio.gather(*(read(records, key) for key in batch))
                 for key, pin in zip(batch, found, strict=True):
                     if pin is not None:
                         self._learn(key, pin)
@@ -134,8 +151,8 @@ class Pins:
 
         closure: all digests that belong to it, its own first; empty while none of it
         is here. pattern: the one that it was found by. A pin of the same name, source
-        and pattern is replaced. Raises `StorageUnavailable`; then it holds here all
-        the same, for as long as this process runs.
+        and pattern is replaced. Raises `Unwritten`: then it holds here all the same, for
+        as long as this process runs; `StorageUnavailable`.
         """
         pin = Pin(
             name=name_of(upstream.name, repository, reference),
@@ -164,12 +181,17 @@ class Pins:
         times = [self._known[key].pinned_at for key in self._alike(pin)]
         pin = replace(pin, pinned_at=min([*times, pin.pinned_at]))
         value = encode_pin(pin)
-        key = _key(pin, value)
+        key = key_of(pin, value)
         async with self._lock:
             before = self._alike(pin)
             self._learn(key, pin)
-            if key not in before:
-                await self._records.put(key, value)
+            if key not in before or key in self._unwritten:
+                self._unwritten[key] = value
+                try:
+                    await self._records.put(key, value)
+                except StorageUnavailable as error:
+                    raise Unwritten(error) from error
+                self._unwritten.pop(key, None)
             for old in before - {key}:
                 self._forget(old)
                 await self._records.delete(old)
@@ -204,13 +226,23 @@ class Pins:
     def has_grown(self, pin: Pin) -> bool:
         """Whether more belongs to it than it lists."""
         grown = self._grown.get(pin.group)
-        return grown is not None and not set(grown.values()).isdisjoint(_kept_by(pin))
+        return grown is not None and not set(grown.values()).isdisjoint(kept_by(pin))
 
     def settled(self, growth: dict[str, dict[bytes, bytes]]) -> None:
         """The pins list it now."""
         for group, grown in growth.items():
             for digest in grown:
                 self._grown[group].pop(digest, None)
+
+    async def _write_late(self) -> None:
+        """What could not be written when it was made."""
+        for key, value in list(self._unwritten.items()):
+            try:
+                await self._records.put(key, value)
+            except StorageUnavailable as error:
+                self._observe(StorageFailed(operation="record write", reason=str(error)))
+                return
+            self._unwritten.pop(key, None)
 
     def _needed_by(self, key: BlobKey) -> bytes | None:
         """A digest in a pin that keeps it, its own perhaps."""
@@ -232,41 +264,20 @@ class Pins:
             if pin.is_pattern:
                 self._patterns[key] = pin
             needed = self._needed.setdefault(pin.group, {})
-            for digest in _kept_by(pin):
+            for digest in kept_by(pin):
                 needed[digest] = needed.get(digest, 0) + 1
 
     def _forget(self, key: str) -> None:
         pin = self._known.pop(key)
         self.changed()
         self._patterns.pop(key, None)
+        self._unwritten.pop(key, None)
         named = self._named[pin.name]
         named.remove(key)
         if not named:
             del self._named[pin.name]
         needed = self._needed[pin.group]
-        for digest in _kept_by(pin):
+        for digest in kept_by(pin):
             needed[digest] -= 1
             if not needed[digest]:
                 del needed[digest]
-
-
-async def _read(records: Records, key: str) -> Pin | None:
-    for read in (records.get, records.latest):
-        record: Record | None = await read(key)
-        if record is not None and key.endswith(_hash(record.value)):
-            return decode_pin(record.value)
-    return None
-
-
-def _kept_by(pin: Pin) -> Iterator[bytes]:
-    for image in pin.images:
-        for digest in image.closure:
-            yield bytes.fromhex(digest.hex)
-
-
-def _key(pin: Pin, value: bytes) -> str:
-    return keys.pin(_hash("\n".join(pin.identity).encode()), _hash(value))
-
-
-def _hash(value: bytes) -> str:
-    return hashlib.sha256(value).hexdigest()

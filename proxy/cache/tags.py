@@ -115,8 +115,7 @@ class TagCache:
         the header budget, over everything that is asked), `StorageUnavailable`.
         """
         served = await self._serve(upstream, repository, reference, body=body, as_of=as_of)
-        if served.manifest is not None:
-            self._uses.note(upstream, repository, reference, served.manifest)
+        self._uses.note(upstream, repository, reference, served.manifest)
         return served
 
     async def held(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -35,7 +37,24 @@ AdminOption = Annotated[
 
 def main() -> None:
     """The `entrepot` command."""
-    app(prog_name="entrepot")
+    if sys.stdout is None:
+        # Closed by whoever started it, as some supervisors do.
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - for as long as the program runs
+    try:
+        app(prog_name="entrepot")
+    except OSError as error:
+        # Mostly what is printed could not be: the disk is full, the reader has gone.
+        _silence()
+        with contextlib.suppress(OSError):
+            typer.echo(f"entrepot: {error.strerror or error}", err=True)
+        raise SystemExit(1) from error
+
+
+def _silence() -> None:
+    """So that nobody tries to write what is left when the program ends."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    os.close(nothing)
 
 
 def _print_version(wanted: bool) -> None:
@@ -85,7 +104,12 @@ def reach(admin_listen: str) -> str:
 
 def admin_url(config: Path | None, admin: str | None, target: str) -> str:
     """`target` (a path, perhaps with a query) at the admin listener of the running proxy."""
-    return (admin or reach(load(config, {}).admin_listen)).rstrip("/") + target
+    return (as_url(admin) if admin else reach(load(config, {}).admin_listen)).rstrip("/") + target
+
+
+def as_url(admin: str) -> str:
+    """`127.0.0.1:5001` -> `http://127.0.0.1:5001`; a URL stays as it is."""
+    return admin if "://" in admin else f"http://{admin}"
 
 
 def failed(reason: object) -> NoReturn:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 import typer
 import yaml
 
+from proxy.cli.amounts import several
 from proxy.cli.application import ConfigOption, JsonOption, app, load, refuse
 from proxy.config import ConfigError, Problem, Settings, settings_table, shown
 from proxy.config import load as load_settings
@@ -34,7 +35,7 @@ def check(config: ConfigOption = None, *, as_json: JsonOption = False) -> None:
         typer.echo(json.dumps({"ok": True, "problems": []}, indent=2))
         return
     count = sum(credentialed.values())
-    typer.echo(f"ok: {len(credentialed)} upstreams, {count} with credentials")
+    typer.echo(f"ok: {several(len(credentialed), 'upstream')}, {count} with credentials")
 
 
 @config_app.command()

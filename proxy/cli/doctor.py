@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from proxy.cli.application import AdminOption, ConfigOption, JsonOption, app, reach
+from proxy.cli.amounts import several
+from proxy.cli.application import AdminOption, ConfigOption, JsonOption, app, as_url, reach
 from proxy.clients import Mistake, Registry, Server
 from proxy.config import ConfigError
 from proxy.config import load as load_settings
@@ -71,8 +72,8 @@ def _server(config: Path | None, admin: str | None, others: Sequence[str]) -> li
     except ConfigError as error:
         todo = "mend it; `entrepot config check` says the same"
         return [Finding("config", "fail", line, todo) for line in error.lines()]
-    configured = Finding("config", "ok", f"valid, {len(settings.upstreams)} upstreams")
-    admin = (admin or reach(settings.admin_listen)).rstrip("/")
+    configured = Finding("config", "ok", f"valid, {several(len(settings.upstreams), 'upstream')}")
+    admin = (as_url(admin) if admin else reach(settings.admin_listen)).rstrip("/")
     return [configured, *asyncio.run(examine(settings, admin, others))]
 
 
@@ -97,7 +98,7 @@ def _node(
                 registries=tuple(Registry.parse(one) for one in upstream or ["docker.io"]),
                 ca=ca,
                 image=image,
-                admin=admin,
+                admin=as_url(admin) if admin else None,
             )
         )
     except Mistake as error:
@@ -113,4 +114,4 @@ def _print(findings: Sequence[Finding]) -> None:
             typer.echo(f"{'':5} {'':{width}}  -> {one.todo}")
     failed = sum(one.state == "fail" for one in findings)
     warned = sum(one.state == "warn" for one in findings)
-    typer.echo(f"{len(findings)} checks: {failed} failed, {warned} to look at")
+    typer.echo(f"{several(len(findings), 'check')}: {failed} failed, {warned} to look at")

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 import typer
 
+from proxy.cli.amounts import duration, size
 from proxy.cli.application import AdminOption, ConfigOption, JsonOption, app, get
 from proxy.config.moments import spelled
 
@@ -58,8 +59,8 @@ def _lines(told: dict[str, Any]) -> Iterator[str]:
         yield ""
         yield f"{'':10}{'digest':22}{'size':>12}  kept"
     for one in told["contents"]:
-        size = "?" if one["size"] is None else f"{one['size']}"
-        yield f"{one['what']:10}{one['digest'][:19]}…  {size:>12}  {_kept(one)}"
+        large = "?" if one["size"] is None else size(one["size"])
+        yield f"{one['what']:10}{one['digest'][:19]}…  {large:>12}  {_kept(one)}"
     yield ""
     yield "a pull now"
     yield from (f"  {line}" for line in _pull(told["pull"]))
@@ -101,29 +102,25 @@ def _tag(tag: dict[str, Any]) -> str:
 
 
 def _span(seconds: float) -> str:
-    seconds = max(0, round(seconds))
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds // size} {unit}"
-    return f"{seconds} s"
+    return duration(max(0.0, seconds))
 
 
 def _kept(one: dict[str, Any]) -> str:
     places = [name for name in ("memory", "disk", "s3") if one[name]]
     flight = one["flight"]
     if flight is not None:
-        size = "?" if flight["size"] is None else flight["size"]
-        places.append(f"being fetched, {flight['written']} of {size} bytes are here")
+        whole = "?" if flight["size"] is None else size(flight["size"])
+        places.append(f"being fetched, {size(flight['written'])} of {whole} are here")
     return ", ".join(places) or "nowhere"
 
 
 def _pull(pull: dict[str, Any]) -> Iterator[str]:
     yield from pull["asks"]
-    yield f"fetches {pull['upstream_bytes']} bytes from the upstream"
+    yield f"fetches {size(pull['upstream_bytes'])} from the upstream"
     if pull["s3_bytes"]:
-        yield f"reads {pull['s3_bytes']} bytes from S3"
+        yield f"reads {size(pull['s3_bytes'])} from S3"
     if pull["joined_bytes"]:
-        yield f"joins what is being fetched, {pull['joined_bytes']} bytes"
+        yield f"joins what is being fetched, {size(pull['joined_bytes'])}"
     if not pull["certain"]:
         why = pull["trouble"] or "the manifest is not here, so what it needs is not known"
         yield f"and perhaps more: {why}"

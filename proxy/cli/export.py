@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from proxy.cli.amounts import several, size
 from proxy.cli.application import AdminOption, ConfigOption, JsonOption, admin_url, app, failed
 from proxy.cli.images import (
     AllPlatformsOption,
@@ -20,7 +21,6 @@ from proxy.cli.images import (
     NoReferrersOption,
     PlatformsOption,
     chosen,
-    told_size,
     wish,
 )
 from proxy.config.units import parse_size
@@ -100,6 +100,8 @@ def _run(
     from proxy.bundles.export_run import Export  # noqa: PLC0415 - loads cryptography
     from proxy.cli.export_drawn import Bar, Lines  # noqa: PLC0415 - loads rich
 
+    if key is None:
+        typer.echo("not signed: the other side takes it only with --unsigned", err=True)
     export = Export(url=url, out=out, wanted=wanted, form=form, since=since, key=key)
     try:
         with Bar() if sys.stderr.isatty() else Lines() as shows:
@@ -116,23 +118,19 @@ def _run(
 def _summed(told: dict[str, Any]) -> Iterator[str]:
     files = told["files"]
     yield files[0] if len(files) == 1 else f"{files[0]} to {Path(files[-1]).suffix}"
-    yield f"  {_many(len(told['images']), 'image')}, {_many(told['referrers'], 'referrer')}"
-    yield f"  {_many(told['blobs'], 'blob')}, {told_size(told['bytes'])}"
+    yield f"  {several(len(told['images']), 'image')}, {several(told['referrers'], 'referrer')}"
+    yield f"  {several(told['blobs'], 'blob')}, {size(told['bytes'])}"
     if told["left_out"]:
-        size = told_size(told["left_out_bytes"])
-        yield f"  {_many(told['left_out'], 'blob')} left out, {size}: the other side has them"
+        left_out = f"{several(told['left_out'], 'blob')} left out, {size(told['left_out_bytes'])}"
+        yield f"  {left_out}: the other side has {'it' if told['left_out'] == 1 else 'them'}"
     yield f"  signed with key {told['key']}" if told["key"] else "  not signed"
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _part_size(split: str) -> int:
     try:
-        size = parse_size(split)
+        found = parse_size(split)
     except ValueError as error:
         raise typer.BadParameter(f"--split {error}") from error
-    if size < _PART_BYTES_MIN:
+    if found < _PART_BYTES_MIN:
         raise typer.BadParameter(f"--split must be at least {_PART_BYTES_MIN // 1024}KiB")
-    return size
+    return found

@@ -17,7 +17,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from proxy.cli.images import told_size
+from proxy.cli.amounts import size as told_size
 
 _LINE_EVERY_S = 10.0
 

@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 import typer
 
+from proxy.cli.amounts import size
 from proxy.cli.application import AdminOption, ConfigOption, JsonOption, app, get
 from proxy.config.moments import spelled
 
@@ -60,7 +61,7 @@ def _what(move: dict[str, Any], platform: str) -> str:
     if changed is None:
         return "not both images are here"
     parts = [
-        f"{changed[f'layers_{what}']} {what} ({changed[f'bytes_{what}']} bytes)"
+        f"{changed[f'layers_{what}']} {what} ({size(changed[f'bytes_{what}'])})"
         for what in ("added", "removed")
         if changed[f"layers_{what}"]
     ]

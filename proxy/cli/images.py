@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from proxy.cli.amounts import several, size
+
 ImagesArgument = Annotated[
     list[str] | None, typer.Argument(metavar="IMAGE", help="As one would pull them.")
 ]
@@ -67,12 +69,21 @@ def chosen(
         typer.echo(f"entrepot: {error}", err=True)
         raise typer.Exit(2) from error
     if not found:
-        typer.echo(
-            "entrepot: no images; name some, or use --file, --from-manifests or --helm-chart",
-            err=True,
-        )
+        typer.echo(f"entrepot: {_nothing(file, manifests, charts)}", err=True)
         raise typer.Exit(2)
     return found
+
+
+def _nothing(
+    file: Path | None, manifests: Sequence[Path] | None, charts: Sequence[Path] | None
+) -> str:
+    """Why there are no images."""
+    read = [*((file,) if file is not None else ()), *(manifests or ()), *(charts or ())]
+    if not read:
+        return "no images; name some, or use --file, --from-manifests or --helm-chart"
+    named = ", ".join("standard input" if str(one) == "-" else str(one) for one in read)
+    hint = "; a list of names goes to --file" if manifests else ""
+    return f"{named} {'has' if len(read) == 1 else 'have'} no images{hint}"
 
 
 def wish(
@@ -85,13 +96,17 @@ def wish(
     return {"images": list(images), "platforms": named, "referrers": not no_referrers}
 
 
-def told_size(count: float) -> str:
-    """Bytes for people: `512 B`, `1.2 MB`, `34 GB`."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if count < 999.5 or unit == "TB":
-            return f"{count:.0f} {unit}" if unit == "B" or count >= 9.95 else f"{count:.1f} {unit}"
-        count /= 1000
-    return ""
+def told_complete(sums: dict[str, Any]) -> str:
+    """How many of the images are complete, of an answer's last line."""
+    verb = "is" if sums["images"] == 1 else "are"
+    return f"{sums['complete_images']} of {several(sums['images'], 'image')} {verb} complete"
+
+
+def told_lacking(sums: dict[str, Any]) -> str:
+    """How much is missing, of an answer's last line."""
+    least = "" if sums["certain"] else "at least "
+    verb = "is" if sums["missing"] == 1 else "are"
+    return f"{least}{several(sums['missing'], 'piece')} {verb} missing"
 
 
 def told_missing(line: dict[str, Any], *, listed_max: int = 10) -> Iterator[str]:
@@ -100,7 +115,7 @@ def told_missing(line: dict[str, Any], *, listed_max: int = 10) -> Iterator[str]
     for one in line["missing"][:listed_max]:
         where = f" ({one['platform']})" if one["platform"] else ""
         referrer = " of a signature or attestation" if one["referrer"] else ""
-        size = told_size(one["size"])
-        yield f"    {one['kind']}{referrer} {one['digest'][:19]}… {size}{where}: {one['reason']}"
+        what = f"{one['kind']}{referrer} {one['digest'][:19]}… {size(one['size'])}"
+        yield f"    {what}{where}: {one['reason']}"
     if len(line["missing"]) > listed_max:
         yield f"    and {len(line['missing']) - listed_max} more"

@@ -63,7 +63,8 @@ def import_(
     """Bring images in by file: all of a bundle or nothing of it.
 
     What is there already is not read again; interrupted, the same command goes on where
-    it was. The receipt goes back to where the bundle came from (`export --since`).
+    it was. The receipt goes back to where the bundle came from (`export --since`). Of
+    several replicas `--admin` must name one, not the load balancer before them.
     """
     from proxy.bundles import keys  # noqa: PLC0415 - only this command needs it
     from proxy.bundles.importing_client import ImportRefused  # noqa: PLC0415
@@ -82,8 +83,12 @@ def import_(
         for paths in bundles:
             for opened in _opened(url, paths, believed or None, wish, name):
                 done = _bring(url, opened, wish, quiet=as_json)
-                _tell(done, opened, as_json=as_json)
-                _keep(done["receipt"], receipt or _beside(paths))
+                path = receipt or _beside(paths)
+                trouble = _kept(done["receipt"], path)
+                _tell(done, opened, None if trouble else path, as_json=as_json)
+                if trouble:
+                    _end(trouble, _FAILED)
+                typer.echo(f"receipt: {path}", err=True)
     except BadBundle as error:
         _end(str(error), _REFUSED)
     except ImportRefused as error:
@@ -140,10 +145,14 @@ def _bar(name: str) -> Iterator[Progress]:
         yield Progress(changed=changed)
 
 
-def _tell(done: dict[str, Any], opened: Opened, *, as_json: bool) -> None:
+def _tell(done: dict[str, Any], opened: Opened, receipt: Path | None, *, as_json: bool) -> None:
     if as_json:
-        known = {name: done[name] for name in ("images", "moved", "warnings")}
-        document = {"file": opened.name, "bundle": opened.contents.bundle, **known}
+        document = {
+            "file": opened.name,
+            "bundle": opened.contents.bundle,
+            "receipt": None if receipt is None else str(receipt),
+            **{name: done[name] for name in ("images", "moved", "warnings")},
+        }
         typer.echo(json.dumps(document, indent=2))
         return
     for name, digest in done["images"].items():
@@ -159,16 +168,16 @@ def _beside(paths: Sequence[Path]) -> Path:
     return paths[0].with_name(f"{whole}.receipt")
 
 
-def _keep(receipt: str, path: Path) -> None:
+def _kept(receipt: str, path: Path) -> str:
+    """Write it; why it could not be, if so."""
     try:
         path.write_text(receipt + "\n")
     except OSError as error:
-        _end(
+        return (
             f"it is all imported, but the receipt can't be written to {path}: {error.strerror}; "
-            "repeat with --receipt",
-            _FAILED,
+            "repeat with --receipt"
         )
-    typer.echo(f"receipt: {path}", err=True)
+    return ""
 
 
 def _end(reason: str, code: int) -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from proxy.cli.amounts import duration, several, size
 from proxy.cli.application import AdminOption, ConfigOption, JsonOption, app, lines
 from proxy.cli.images import FileOption
 
@@ -20,8 +21,8 @@ _Images = Annotated[
         help="As one would pull it, or a pattern of full names: docker.io/library/*:*-slim.",
     ),
 ]
+_LS_HEAD = ("image", "digest", "here", "state", "last pull", "")
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go; change nothing.")]
-_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 @app.command()
@@ -89,17 +90,19 @@ def list_images(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """List the images that are kept, by tag.
+    """List the images that are kept, by tag; exit code 1 if an image or a pattern is
+    named that is not here.
 
-    Complete is what can be pulled with the upstream gone.
+    Complete is what can be pulled with the upstream gone; the last pull is that of a
+    client, and not one to warm or import it.
     """
     found = _told(lines(config, admin, "/keep/ls", {"match": match}), as_json=as_json)
+    told = (one for one in found if "done" not in one)
     if as_json:
-        for _ in found:
-            pass
+        _none_listed(match, sum(1 for _ in told))
         return
-    rows = (_image_row(one) for one in found if "done" not in one)
-    _stream(rows, ("image", "digest", "here", "state", "pulled", ""))
+    count = _stream((_image_row(one) for one in told), _LS_HEAD)
+    _none_listed(match, count)
 
 
 @app.command()
@@ -116,7 +119,8 @@ def rm(
 ) -> None:
     """Remove images: their tags, and what no other tag and no pin needs.
 
-    A repository without a tag means all of its tags. Safe to interrupt and repeat.
+    A repository without a tag means all of its tags. Safe to interrupt and repeat. Exit
+    code 1 if something is pinned, or not here.
     """
     asked = {"images": _names(images, None), "dry_run": dry_run, "force": force}
     verb = "would remove" if dry_run else "removed"
@@ -128,11 +132,12 @@ def rm(
         if "failed" in one:
             typer.echo(f"{one['image']}: {one['failed']}", err=True)
         elif "done" in one:
-            typer.echo(f"{verb} {one['removed']} images, {_size(one['freed_bytes'])} here")
+            freed = size(one["freed_bytes"])
+            typer.echo(f"{verb} {several(one['removed'], 'image')}, {freed} here")
         else:
             kept = one["of_bytes"] - one["freed_bytes"]
-            shared = f" ({_size(kept)} stay, others need them)" if kept else ""
-            typer.echo(f"{verb} {one['image']}: {_size(one['freed_bytes'])}{shared}")
+            shared = f" ({size(kept)} stays, others need it)" if kept else ""
+            typer.echo(f"{verb} {one['image']}: {size(one['freed_bytes'])}{shared}")
     raise typer.Exit(1 if refused else 0)
 
 
@@ -151,7 +156,7 @@ def du(
             sums = one
         else:
             name = "/".join(filter(None, (one["upstream"], one["repository"])))
-            unique, shared = _size(one["unique_bytes"]), _size(one["shared_bytes"])
+            unique, shared = size(one["unique_bytes"]), size(one["shared_bytes"])
             rows.append((name, unique, shared, str(one["blobs"])))
     if as_json:
         return
@@ -219,7 +224,7 @@ def _image_row(one: dict[str, Any]) -> tuple[str, ...]:
     return (
         one["image"],
         one["digest"][:19],
-        _size(one["here_bytes"]),
+        size(one["here_bytes"]),
         state,
         _ago(one["pulled_at"]),
         " ".join(marks),
@@ -229,12 +234,12 @@ def _image_row(one: dict[str, Any]) -> tuple[str, ...]:
 def _sums(sums: dict[str, Any]) -> Iterator[str]:
     others = max(0, sums["here_bytes"] - sums["tagged_bytes"])
     yield ""
-    yield f"on this disk    {_size(sums['here_bytes'])} of {_size(sums['limit_bytes'])}"
-    yield f"  of tags       {_size(sums['tagged_bytes'])} in {sums['tagged_blobs']} blobs"
-    yield f"  of no tag     {_size(others)} (pulled by digest, or of images before)"
-    yield f"  unfinished    {_size(sums['unfinished_bytes'])}"
+    yield f"on this disk    {size(sums['here_bytes'])} of {size(sums['limit_bytes'])}"
+    yield f"  of tags       {size(sums['tagged_bytes'])} in {several(sums['tagged_blobs'], 'blob')}"
+    yield f"  of no tag     {size(others)} (pulled by digest, or of images before)"
+    yield f"  unfinished    {size(sums['unfinished_bytes'])}"
     if sums["s3_bytes"] is not None:
-        yield f"in S3           {_size(sums['s3_bytes'])}"
+        yield f"in S3           {size(sums['s3_bytes'])}"
 
 
 def _table(rows: list[tuple[str, ...]], head: tuple[str, ...]) -> None:
@@ -247,30 +252,26 @@ def _table(rows: list[tuple[str, ...]], head: tuple[str, ...]) -> None:
             typer.echo("  ".join(cells).rstrip())
 
 
-def _stream(rows: Iterator[tuple[str, ...]], head: tuple[str, ...]) -> None:
-    """As they come, a thousand at a time in columns of their own."""
+def _stream(rows: Iterator[tuple[str, ...]], head: tuple[str, ...]) -> int:
+    """As they come, a thousand at a time in columns of their own; how many there were."""
     batch: list[tuple[str, ...]] = []
+    count = 0
     for row in rows:
+        count += 1
         batch.append(row)
         if len(batch) == 1000:
             _table(batch, head)
             batch = []
     _table(batch, head)
+    return count
 
 
-def _size(count: int) -> str:
-    """`1536` -> `1.5 KiB`."""
-    size, unit = float(count), 0
-    while size >= 1024 and unit < len(_UNITS) - 1:
-        size, unit = size / 1024, unit + 1
-    return (
-        f"{size:.0f} {_UNITS[unit]}" if unit == 0 or size >= 100 else f"{size:.1f} {_UNITS[unit]}"
-    )
+def _none_listed(match: str, count: int) -> None:
+    """Say so if there is nothing to list; that is a failure if something was named."""
+    if not count:
+        typer.echo(f"{match}: no such image here" if match else "no images here yet", err=True)
+        raise typer.Exit(1 if match else 0)
 
 
-def _ago(at: float) -> str:
-    seconds = max(0, round(time.time() - at))
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds // size} {unit} ago"
-    return f"{seconds} s ago"
+def _ago(at: float | None) -> str:
+    return "never" if at is None else f"{duration(max(0, time.time() - at))} ago"

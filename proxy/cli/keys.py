@@ -58,7 +58,8 @@ def show(
     try:
         public, private = load_public(path), is_private(path)
     except BadBundle as error:
-        failed(error)
+        typer.echo(f"entrepot: {error}", err=True)
+        raise typer.Exit(2) from error
     if as_json:
         told = {"id": public.id, "private": private, "public": public.pem()}
         typer.echo(json.dumps(told, indent=2))

@@ -108,7 +108,10 @@ def _wish(
 def _authority(path: Path, server: Server) -> str:
     if server.plain:
         raise Mistake("--ca has no meaning with an http:// server")
-    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise Mistake(f"--ca {path}: {error.strerror}") from error
     if "-----BEGIN CERTIFICATE-----" not in text or "PRIVATE KEY" in text:
         raise Mistake(f"--ca {path}: not a PEM file of certificates alone")
     return text

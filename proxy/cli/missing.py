@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import typer
 
+from proxy.cli.amounts import several, size
 from proxy.cli.application import AdminOption, ConfigOption, JsonOption, app, lines
 from proxy.cli.images import (
     AllPlatformsOption,
@@ -17,8 +19,9 @@ from proxy.cli.images import (
     PlatformsOption,
     ValuesOption,
     chosen,
+    told_complete,
+    told_lacking,
     told_missing,
-    told_size,
     wish,
 )
 
@@ -48,7 +51,7 @@ def missing(
         every=all_platforms,
         no_referrers=no_referrers,
     )
-    sums: dict[str, object] = {}
+    sums: dict[str, Any] = {}
     for line in lines(config, admin, "/missing", wanted):
         if as_json:
             typer.echo(json.dumps(line))
@@ -56,8 +59,8 @@ def missing(
             for text in told_missing(line):
                 typer.echo(text)
         elif line.get("state") == "complete":
-            pieces, size = line["pieces"], told_size(line["bytes"])
-            typer.echo(f"{line['image']}: complete, {pieces} pieces, {size}")
+            pieces = several(line["pieces"], "piece")
+            typer.echo(f"{line['image']}: complete, {pieces}, {size(line['bytes'])}")
         if line.get("done"):
             sums = line
     if not as_json:
@@ -66,10 +69,10 @@ def missing(
         raise typer.Exit(1)
 
 
-def _summed(sums: dict[str, object]) -> str:
-    text = f"{sums['complete_images']} of {sums['images']} images are complete"
+def _summed(sums: dict[str, Any]) -> str:
+    text = told_complete(sums)
     if not sums["missing"]:
         return text
     least = "" if sums["certain"] else "at least "
-    size = told_size(float(str(sums["missing_bytes"])))
-    return f"{text}; {least}{sums['missing']} pieces are missing, {least}{size}"
+    lacking = f"{told_lacking(sums)}, {least}{size(sums['missing_bytes'])}"
+    return f"{text}; {lacking}"

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from proxy.cli.amounts import duration, several
 from proxy.cli.application import AdminOption, ConfigOption, JsonOption, app, get
 
 _WHY = {"limited": "limited (429)", "refused": "refused"}
@@ -49,7 +50,7 @@ def lines(told: dict[str, Any], *, at: Callable[[float], str]) -> Iterator[str]:
             ("clients", "client", one["clients"]),
         ):
             if spenders:
-                yield f"  {what} that took most of {one['spent']} pulls in the last 24 hours"
+                yield f"  {what} that took most of {several(one['spent'], 'pull')} in the last 24 hours"
             for spender in spenders or ():
                 yield f"    {spender['pulls']:6}  {spender[key]}"
 
@@ -65,10 +66,10 @@ def _login(login: dict[str, Any], at: Callable[[float], str]) -> str:
     passed_over = ""
     if login["passed_over"]:
         why = _WHY[login["passed_over"]]
-        passed_over = f"; {why}, passed over for {_span(login['passed_over_s'])}"
+        passed_over = f"; {why}, passed over for {duration(login['passed_over_s'])}"
     if not login["metered"]:
         return f"no quota was told{passed_over}"
-    window = "" if login["window_s"] is None else f" in {_span(login['window_s'])}"
+    window = "" if login["window_s"] is None else f" in {duration(login['window_s'])}"
     whose = "" if login["counted_by"] is None else f" by {login['counted_by']}"
     return (
         f"{_left(login)}{window}{whose}, {login['reserve']} in reserve "
@@ -91,10 +92,3 @@ def _forecast(told: dict[str, Any], at: Callable[[float], str]) -> str:
 
 def _time_of_day(at: float) -> str:
     return time.strftime("%H:%M", time.localtime(at))
-
-
-def _span(seconds: float) -> str:
-    for size, unit in ((3600, "h"), (60, "min")):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"

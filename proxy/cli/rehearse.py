@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from proxy.cli.amounts import duration, several
 from proxy.cli.application import (
     AdminOption,
     ConfigOption,
@@ -20,6 +21,9 @@ from proxy.cli.application import (
     app,
     failed,
 )
+
+# As the server has it, which is not imported here: it is heavy.
+_FOR_S_MAX = 86400
 
 
 @app.command()
@@ -46,6 +50,9 @@ def rehearse(
         for_s = parse_duration(for_)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--for") from error
+    if not 1 <= for_s <= _FOR_S_MAX:
+        typer.echo("entrepot: --for must be 1s to 24h", err=True)
+        raise typer.Exit(2)
     wish = {"for_s": for_s, "upstreams": upstream or []}
     told: dict[str, Any] = {}
     base = admin_url(config, admin, "")
@@ -89,16 +96,24 @@ def live(one: dict[str, Any]) -> Iterator[str]:
     elif one.get("done"):
         yield from _summary(one)
     elif "upstreams" in one:
-        yield f"offline for {one['left_s']:.0f} s: {', '.join(one['upstreams'])}"
+        yield f"offline for {duration(round(one.get('for_s', one['left_s'])))}: {', '.join(one['upstreams'])}"
 
 
 def _summary(told: dict[str, Any]) -> Iterator[str]:
-    yield f"over after {told['for_s']:.0f} s{' (ended early)' if told['early'] else ''}"
-    yield f"{told['served']} requests were answered, {told['failed']} would have failed"
+    yield f"over after {duration(round(told['for_s']))}{' (ended early)' if told['early'] else ''}"
+    if not told["served"] and not told["failed"]:
+        yield "nobody pulled meanwhile, so this proved nothing: pull what must work while it runs"
+        return
+    answered = f"{several(told['served'], 'request')} {_were(told['served'])} answered"
+    yield f"{answered}, {told['failed']} would have failed"
     for miss in told["missing"]:
         yield f"{miss['count']:6}  {_named(miss)}  ({', '.join(miss['clients'])})"
     if told["unlisted"]:
         yield f"and {told['unlisted']} more, of images for which there was no room here"
+
+
+def _were(count: int) -> str:
+    return "was" if count == 1 else "were"
 
 
 def _named(miss: dict[str, Any]) -> str:

@@ -6,7 +6,17 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-_COUNTED = ("pulls", "pulls_saved", "served_bytes", "fetched_bytes", "saved_bytes", "saved_s")
+from proxy.cli.amounts import size
+
+_COUNTED = (
+    "pulls",
+    "pulls_saved",
+    "served_bytes",
+    "fetched_bytes",
+    "ahead_bytes",
+    "saved_bytes",
+    "saved_s",
+)
 _TABLES = ("upstreams", "images", "clients")
 _LISTED = {"upstream": "upstreams", "image": "images", "client": "clients"}
 _BAR_MAX = 40
@@ -39,12 +49,11 @@ def drawn(told: dict[str, Any], by: str, *, top: int, columns: int, blocks: bool
     total = told["total"]
     since = datetime.fromtimestamp(told["since"], UTC)
     yield f"saved       {told['window']}, since {since:%Y-%m-%d %H:%M} UTC"
-    share = _share(total["pulls_saved"], total["pulls"])
-    yield f"pulls       {total['pulls_saved']:,} of {total['pulls']:,} cost the upstream none{share}"
-    share = _share(total["saved_bytes"], total["served_bytes"])
+    yield f"pulls       {_pulls(total)}"
+    share = _share(_saved(total), total["served_bytes"])
     yield (
-        f"bytes       {amount(total['saved_bytes'])}: {amount(total['served_bytes'])} served, "
-        f"{amount(total['fetched_bytes'])} fetched{share}"
+        f"bytes       {size(_saved(total))}: {size(total['served_bytes'])} served, "
+        f"{size(_waited_for(total))} fetched{_ahead(total)}{share}"
     )
     yield f"time        {span(total['saved_s'])} that clients did not wait, about"
     mark = "█" if blocks else "#"
@@ -53,28 +62,20 @@ def drawn(told: dict[str, Any], by: str, *, top: int, columns: int, blocks: bool
         yield ""
         yield from _chart(told["series"], told["step_s"], told["until"], mark * width)
     yield ""
-    yield from _table(told[_LISTED[by]], by, top=top, bar=mark * max(5, min(20, columns - 80)))
-
-
-def amount(count: float) -> str:
-    """Bytes for people."""
-    for size, unit in ((1e15, "PB"), (1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
-        if abs(count) >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count:.0f} B"
+    yield from _table(told[_LISTED[by]], by, top=top, bar=mark * max(5, min(20, columns - 90)))
 
 
 def span(seconds: float) -> str:
     """Seconds for people."""
-    for size, unit, rest, below in ((86400, "d", 3600, "h"), (3600, "h", 60, "min")):
-        if seconds >= size:
-            return f"{seconds // size:.0f} {unit} {seconds % size // rest:.0f} {below}"
+    for length, unit, rest, below in ((86400, "d", 3600, "h"), (3600, "h", 60, "min")):
+        if seconds >= length:
+            return f"{seconds // length:.0f} {unit} {seconds % length // rest:.0f} {below}"
     return f"{seconds / 60:.1f} min" if seconds >= 120 else f"{seconds:.1f} s"
 
 
 def _chart(series: list[dict[str, Any]], step_s: int, until: float, bar: str) -> Iterator[str]:
     """A bar for each step of time, those without pulls included."""
-    at_s = {int(step["at"]): step["saved_bytes"] for step in series}
+    at_s = {int(step["at"]): _saved(step) for step in series}
     last = int(until) // step_s * step_s
     first = max(min(at_s), last - (_STEPS_MAX - 1) * step_s)
     most = max(at_s.values())
@@ -82,7 +83,7 @@ def _chart(series: list[dict[str, Any]], step_s: int, until: float, bar: str) ->
     for at in range(first, last + 1, step_s):
         saved = at_s.get(at, 0)
         label = datetime.fromtimestamp(at, UTC).strftime(form)
-        yield f"{label:12}{_bar(saved, most, bar)} {amount(saved) if at in at_s else ''}".rstrip()
+        yield f"{label:12}{_bar(saved, most, bar)} {size(saved) if at in at_s else ''}".rstrip()
 
 
 def _table(rows: list[dict[str, Any]] | None, by: str, *, top: int, bar: str) -> Iterator[str]:
@@ -92,16 +93,39 @@ def _table(rows: list[dict[str, Any]] | None, by: str, *, top: int, bar: str) ->
     if not rows:
         yield "nothing was pulled"
         return
-    most = max(row["saved_bytes"] for row in rows)
-    heads = f"{'saved':>10}{'served':>11}{'fetched':>11}{'pulls':>10}{'no GET':>10}{'time':>14}"
+    most = max(map(_saved, rows))
+    heads = f"{'saved':>10}{'served':>10}{'fetched':>10}{'ahead':>10}"
+    heads += f"{'pulls':>9}{'no GET':>9}{'time':>14}"
     yield f"{'':{len(bar)}}{heads}  {by}"
     for row in rows[:top]:
         yield (
-            f"{_bar(row['saved_bytes'], most, bar)}{amount(row['saved_bytes']):>10}"
-            f"{amount(row['served_bytes']):>11}{amount(row['fetched_bytes']):>11}"
-            f"{row['pulls']:>10,}{row['pulls_saved']:>10,}{span(row['saved_s']):>14}"
+            f"{_bar(_saved(row), most, bar)}{size(_saved(row)):>10}"
+            f"{size(row['served_bytes']):>10}{size(_waited_for(row)):>10}"
+            f"{size(row.get('ahead_bytes', 0)):>10}"
+            f"{row['pulls']:>9,}{row['pulls_saved']:>9,}{span(row['saved_s']):>14}"
             f"  {row['name']}"
         )
+
+
+def _pulls(total: dict[str, Any]) -> str:
+    if not total["pulls"]:
+        return "no pulls yet"
+    share = _share(total["pulls_saved"], total["pulls"])
+    return f"{total['pulls_saved']:,} of {total['pulls']:,} cost the upstream none{share}"
+
+
+def _saved(sums: dict[str, Any]) -> float:
+    """Nothing while more was fetched than anybody took; then it is not saved yet."""
+    return float(max(0, sums["saved_bytes"]))
+
+
+def _waited_for(sums: dict[str, Any]) -> float:
+    """What was fetched for somebody; a server before this one tells of nothing else."""
+    return float(sums["fetched_bytes"] - sums.get("ahead_bytes", 0))
+
+
+def _ahead(sums: dict[str, Any]) -> str:
+    return f", fetched ahead {size(ahead)}" if (ahead := sums.get("ahead_bytes", 0)) else ""
 
 
 def _bar(value: float, most: float, bar: str) -> str:
@@ -121,4 +145,4 @@ def _grouped(rows: list[dict[str, Any]], key: str) -> list[dict[str, Any]]:
 
 
 def _added(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    return {name: sum(row[name] for row in rows) for name in _COUNTED}
+    return {name: sum(row.get(name, 0) for row in rows) for name in _COUNTED}

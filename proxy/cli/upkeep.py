@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from proxy.cli.amounts import several, size
 from proxy.cli.application import AdminOption, ConfigOption, JsonOption, app, lines, post
-from proxy.config.units import format_size, parse_size
+from proxy.config.units import parse_size
 
 
 @app.command()
@@ -20,7 +21,9 @@ def scrub(
     if as_json:
         typer.echo(json.dumps(done))
         return
-    typer.echo(f"read {done['blobs']} blobs, {done['bytes']} bytes: {done['bad']} bad, removed")
+    read = f"{several(done['blobs'], 'blob')}, {size(done['bytes'])}"
+    bad = f"{done['bad']} damaged, removed" if done["bad"] else "none damaged"
+    typer.echo(f"read {read}: {bad}")
     if done["unread"]:
         typer.echo(f"{done['unread']} could not be read now")
     if done["elsewhere"]:
@@ -53,8 +56,8 @@ def evict(
         elif as_json:
             images.append(one)
         else:
-            size = format_size(one["bytes"])
-            typer.echo(f"{one['image']} ({one['where']}): {size} in {one['blobs']} blobs")
+            what = f"{size(one['bytes'])} in {several(one['blobs'], 'blob')}"
+            typer.echo(f"{one['image']} ({one['where']}): {what}")
             typer.echo(f"  {one['why']}")
     stored, disk, kept = done["s3"], done["disk"], done["retention"]
     if as_json:
@@ -64,15 +67,21 @@ def evict(
         )
         return
     verb = "would drop" if dry_run else "dropped"
-    typer.echo(f"retention: {verb} {kept['images']} images, {kept['freed_bytes']} bytes here")
+    freed = size(kept["freed_bytes"])
+    typer.echo(f"retention: {verb} {several(kept['images'], 'image')}, {freed} here")
+    about = "about " if dry_run and disk["dropped_bytes"] else ""
+    stays = f"{size(disk['kept_bytes'])} {'is here now' if dry_run else 'stays'}"
+    typer.echo(f"disk: {verb} {about}{size(disk['dropped_bytes'])}; {stays}")
     if stored is not None and stored["elsewhere"]:
         typer.echo("S3: another replica is at it")
     elif stored is not None:
-        typer.echo(f"S3: {verb} {stored['dropped']} blobs, {stored['dropped_bytes']} bytes")
-        typer.echo(f"  {stored['kept']} blobs, {stored['kept_bytes']} bytes stay")
-    about = "about " if dry_run and disk["dropped_bytes"] else ""
-    typer.echo(f"disk: {verb} {about}{disk['dropped_bytes']} bytes")
-    typer.echo(f"  {disk['kept_bytes']} bytes are kept now")
+        gone = f"{several(stored['dropped'], 'blob')}, {size(stored['dropped_bytes'])}"
+        left = f"{size(stored['kept_bytes'])} in {several(stored['kept'], 'blob')}"
+        typer.echo(
+            f"S3: {verb} {gone}; {left} would stay"
+            if dry_run
+            else f"S3: {verb} {gone}; {left} stays"
+        )
 
 
 def _bytes(text: str | None) -> int:

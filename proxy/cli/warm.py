@@ -9,6 +9,7 @@ from typing import Any
 
 import typer
 
+from proxy.cli.amounts import size
 from proxy.cli.application import AdminOption, ConfigOption, JsonOption, app, lines
 from proxy.cli.images import (
     AllPlatformsOption,
@@ -20,7 +21,8 @@ from proxy.cli.images import (
     PlatformsOption,
     ValuesOption,
     chosen,
-    told_size,
+    told_complete,
+    told_lacking,
     wish,
 )
 
@@ -77,12 +79,6 @@ def _shown(told: Iterator[dict[str, Any]], *, as_json: bool) -> dict[str, Any]:
 
 
 def _summed(sums: dict[str, Any]) -> str:
-    fetched, seconds = told_size(sums["fetched_bytes"]), sums["seconds"]
-    text = (
-        f"{sums['complete_images']} of {sums['images']} images are complete; "
-        f"{fetched} fetched in {seconds:.1f} s"
-    )
-    if not sums["missing"]:
-        return text
-    least = "" if sums["certain"] else "at least "
-    return f"{text}; {least}{sums['missing']} pieces are missing"
+    fetched = f"{size(sums['fetched_bytes'])} fetched in {sums['seconds']:.1f} s"
+    text = f"{told_complete(sums)}; {fetched}"
+    return f"{text}; {told_lacking(sums)}" if sums["missing"] else text

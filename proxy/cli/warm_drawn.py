@@ -21,7 +21,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from proxy.cli.images import told_missing, told_size
+from proxy.cli.amounts import several, size
+from proxy.cli.images import told_missing
 
 Line = dict[str, Any]
 
@@ -41,8 +42,9 @@ def plain(told: Iterable[Line], say: Callable[[str], None]) -> Line:
         elif "pulse" in line and time.monotonic() - said_at >= _PULSE_EVERY_S:
             said_at = time.monotonic()
             pulse = line["pulse"]
-            fetched = told_size(pulse["fetched_bytes"])
-            say(f"{pulse['finished']} of {pulse['images']} images, {fetched} fetched so far")
+            fetched = size(pulse["fetched_bytes"])
+            images = several(pulse["images"], "image")
+            say(f"{pulse['finished']} of {images}, {fetched} fetched so far")
     return line
 
 
@@ -117,7 +119,7 @@ class _Drawn:
             self._progress.update(self._images[image], total=total, completed=done)
 
     def _update_all(self) -> None:
-        told = f"{self._finished} of {self._count} images"
+        told = f"{self._finished} of {several(self._count, 'image')}"
         total = self._total or None
         self._progress.update(self._all, description=told, total=total, completed=self._done)
 
@@ -140,10 +142,10 @@ def _result(line: Line) -> Iterable[str]:
     if line["state"] == "incomplete":
         return told_missing(line)
     fetched = line["fetched_bytes"]
-    brought = f"{told_size(fetched)} fetched" if fetched else "was here"
+    brought = f"{size(fetched)} fetched" if fetched else "was here"
     beside = ", ".join(line["absent_platforms"])
     absent = f"; it has nothing for {beside}" if beside else ""
-    return [f"{line['image']}: complete, {told_size(line['bytes'])}, {brought}{absent}"]
+    return [f"{line['image']}: complete, {size(line['bytes'])}, {brought}{absent}"]
 
 
 def _cut(name: str, columns: int) -> str:

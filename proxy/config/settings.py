@@ -21,7 +21,7 @@ from proxy.config.storage import StorageSettings
 from proxy.config.tag_rules import TagRules
 from proxy.config.units import Seconds, SecondsOrNone, Size, SizeOrNone
 from proxy.config.upstreams import UpstreamSettings
-from proxy.config.values import HostPorts, Listen, Secret, Text, Url
+from proxy.config.values import HostPortsOrText, Listen, Secret, Text, Url
 from proxy.config.warm import WarmSettings
 
 _KIB, _MIB, _GIB = 1024, 1024**2, 1024**3
@@ -57,7 +57,7 @@ class Settings(BaseModel):
         default="127.0.0.1:5001",
         description="Address for health, metrics and the admin API; not for the public.",
     )
-    admin_hosts: HostPorts = Field(
+    admin_hosts: HostPortsOrText = Field(
         default=(),
         description="Names in public DNS by which the admin API is reached; it answers to "
         "addresses and to private names (`entrepot`, `*.svc`, `*.internal`) anyway.",

@@ -113,6 +113,11 @@ def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def _split(value: Any) -> Any:
+    """The environment knows only text: names with commas between them."""
+    return tuple(filter(None, value.replace(",", " ").split())) if isinstance(value, str) else value
+
+
 def _expose(value: Any) -> str | tuple[str, ...]:
     if value in ("public", "all"):
         return str(value)
@@ -135,6 +140,8 @@ Listen = Annotated[str, AfterValidator(_listen)]
 HostPort = Annotated[str, AfterValidator(_host_port)]
 """`host[:port]`, lower case."""
 HostPorts = Annotated[tuple[HostPort, ...], BeforeValidator(_tuple)]
+HostPortsOrText = Annotated[tuple[HostPort, ...], BeforeValidator(_tuple), BeforeValidator(_split)]
+"""Also `a, b`, for settings that are environment variables."""
 Url = Annotated[str, BeforeValidator(_plain_text), AfterValidator(_upstream_url)]
 """No trailing slash, no query, no user."""
 ProxyUrl = Annotated[SecretStr, BeforeValidator(_plain_text), AfterValidator(_proxy_url)]

@@ -20,6 +20,7 @@ from proxy.errors import EntrepotError
 from proxy.keeping.evicting import Evicting
 from proxy.keeping.notices import Notices
 from proxy.keeping.pinning import Pinning
+from proxy.keeping.pulls import Pulls
 from proxy.keeping.shelf import Shelf
 from proxy.ports import BlobKey, Coordination, Held
 
@@ -46,6 +47,7 @@ class Background:
         *,
         pinning: Pinning,
         shelf: Shelf,
+        pulls: Pulls,
         notices: Notices | None,
         evicting: Evicting,
         configured: tuple[str, ...],
@@ -58,6 +60,7 @@ class Background:
         self._coordination: Coordination = backing.coordination
         self._pinning = pinning
         self._shelf = shelf
+        self._pulls = pulls
         self._notices = notices
         self._evicting = evicting
         self._configured: tuple[str, ...] | None = configured
@@ -66,6 +69,7 @@ class Background:
         self._unweighed = True
         self._pins.changed = self._no_weight
         self._tasks: list[asyncio.Task[None]] = []
+        evicting.before = self.catch_up
 
     def start(self) -> None:
         """Begin."""
@@ -82,7 +86,14 @@ class Background:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def note_uses(self) -> None:
-        """What was pulled is used with all that is below it."""
+        """What was pulled is used with all that is below it; tags that moved may be pinned."""
+        for where in self._uses.take_moved():
+            try:
+                await self._pinning.moved(*where)
+            except EntrepotError as error:
+                # The next round looks at all tags.
+                self._rounds = 0
+                log.warning("following a tag failed", reason=str(error))
         for number, use in enumerate(self._uses.take()):
             try:
                 await self._note(use)
@@ -97,17 +108,26 @@ class Background:
             await self._notices.apply()
             await self._pins.refresh()
 
+    async def catch_up(self) -> None:
+        """All that was pulled and all that is pinned is known after this, before something
+        goes.
+        """
+        await self.note_uses()
+        await self._follow(thorough=True)
+
     async def follow(self) -> None:
         """Bring pins up to date."""
+        await self._follow(thorough=self._rounds % _THOROUGH_EVERY == 0)
+        self._rounds += 1
+
+    async def _follow(self, *, thorough: bool) -> None:
         if self._configured is not None:
             await self._pins.refresh()
             await self._pinning.configured(self._configured)
             self._configured = None
-        thorough = self._rounds % _THOROUGH_EVERY == 0
         await self._pinning.follow(thorough=thorough)
         if thorough or self._unweighed:
             await self._weigh()
-        self._rounds += 1
 
     async def retain(self) -> None:
         """Once a day, by one replica for all."""
@@ -137,6 +157,9 @@ class Background:
         self._local.room.stays = 0
 
     async def _note(self, use: Use) -> None:
+        await self._pulls.note(use.upstream, use.repository, use.reference)
+        if use.manifest is None:
+            return
         digest = use.manifest.descriptor.digest
         root = BlobKey(group_of(use.upstream), digest)
         below = await self._shelf.below(use.upstream, use.manifest)

@@ -10,6 +10,7 @@ from proxy.errors import InvalidRequest, UnknownUpstream
 from proxy.keeping.images import Named, is_pattern
 from proxy.keeping.listing import Listing
 from proxy.keeping.pinning import Pinned, Pinning
+from proxy.keeping.pulls import Pulls
 from proxy.keeping.recorded import Recorded
 from proxy.keeping.removal import Removal, Target
 from proxy.keeping.shelf import Shelf
@@ -31,6 +32,7 @@ class Commands:
         listing: Listing,
         removal: Removal,
         recorded: Recorded,
+        pulls: Pulls,
         shelf: Shelf,
     ) -> None:
         self._pins = pins
@@ -38,6 +40,7 @@ class Commands:
         self._listing = listing
         self._removal = removal
         self._recorded = recorded
+        self._pulls = pulls
         self._shelf = shelf
 
     async def pin(self, texts: list[str]) -> Lines:
@@ -47,6 +50,7 @@ class Commands:
             try:
                 async for pinned in self._pinning.pin(text, source="cli"):
                     count += 1
+                    failed += bool(pinned.trouble)
                     yield await self._pinned(pinned)
             except (InvalidRequest, UnknownUpstream) as error:
                 failed += 1
@@ -90,14 +94,17 @@ class Commands:
         """Remove what is meant; what is pinned only by `force`. Raises `InvalidRequest`,
         `UnknownUpstream` before anything has gone.
         """
-        meant = [self._listing.wanted(text) for text in texts]
+        meant = {text: self._listing.wanted(text) for text in texts}
+        unmet = dict.fromkeys(texts)
         refused: list[dict[str, object]] = []
         await self._pins.refresh()
 
         async def targets() -> AsyncIterator[Target]:
             async for named in self._recorded.all(
-                wanted=lambda name: any(one(name) for one in meant), latest=True
+                wanted=lambda name: any(one(name) for one in meant.values()), latest=True
             ):
+                for text in [text for text in unmet if meant[text](named.name)]:
+                    del unmet[text]
                 reason = await self._keeps(named, dry_run=dry_run, force=force)
                 if reason:
                     refused.append({"image": named.name, "failed": reason})
@@ -108,6 +115,8 @@ class Commands:
         async for gone in self._removal.remove(targets(), dry_run=dry_run):
             count += 1
             freed += gone.freed_bytes
+            if not dry_run:
+                await self._pulls.forget(gone.target.named)
             yield {
                 "image": gone.target.named.name,
                 "digest": str(gone.target.named.current.digest),
@@ -117,17 +126,20 @@ class Commands:
             }
         for line in refused:
             yield line
+        for text in unmet:
+            yield {"image": text, "failed": "no such image here"}
         yield {
             "done": True,
             "dry_run": dry_run,
             "removed": count,
             "freed_bytes": freed,
             "refused": len(refused),
+            "unknown": len(unmet),
         }
 
     async def _keeps(self, named: Named, *, dry_run: bool, force: bool) -> str:
         """Why it must stay; `force` unpins it, unless the configuration pins it."""
-        pins = self._pins.of(named.name)
+        pins = self._pins.keeping(named.name)
         if not pins:
             return ""
         if any(pin.source == "config" for pin in pins):
@@ -135,7 +147,8 @@ class Commands:
         if not force:
             return f"pinned by {_sources(pins)}; --force removes it"
         if not dry_run:
-            await self._pins.remove(pins)
+            # A pattern goes on meaning all others.
+            await self._pins.remove(pin for pin in pins if not pin.is_pattern)
         return ""
 
     async def _pinned(self, pinned: Pinned) -> dict[str, object]:
@@ -143,7 +156,8 @@ class Commands:
         if pinned.named is not None:
             image = await self._shelf.image(pinned.named.upstream, pinned.named.current)
         state = "absent" if image is None else image.state
-        return {**_pin(pinned.pin), "state": None if pinned.pin.is_pattern else state}
+        told = {**_pin(pinned.pin), "state": None if pinned.pin.is_pattern else state}
+        return {**told, "failed": pinned.trouble} if pinned.trouble else told
 
     def _why_not(self, name: str) -> str:
         pins = self._pins.of(name)
@@ -156,9 +170,8 @@ def _sources(pins: list[Pin]) -> str:
         "import": "an import",
         "config": "the configuration",
     }
-    said = [
-        f"{words[pin.source]} ({pin.pattern})" if pin.pattern else words[pin.source] for pin in pins
-    ]
+    by = [(words[pin.source], pin.name if pin.is_pattern else pin.pattern) for pin in pins]
+    said = [f"{who} ({pattern})" if pattern else who for who, pattern in by]
     return ", ".join(dict.fromkeys(said))
 
 

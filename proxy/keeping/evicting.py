@@ -6,16 +6,18 @@ run looks at every file and so tells which images are the most idle, to about 1 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from proxy.backing import Backing
 from proxy.cache.eviction import idle_s
 from proxy.cache.expiry import Expiry, IdleBytes, Plan, Round
 from proxy.cache.pins import Pins
 from proxy.errors import StorageUnavailable
+from proxy.keeping.pulls import Pulls
 from proxy.keeping.recorded import Recorded
 from proxy.keeping.removal import Removal, Target
 from proxy.keeping.retaining import Retaining
+from proxy.keeping.retention import Pulled
 from proxy.keeping.shelf import Shelf
 from proxy.ports import BlobKey, Clock, StoredBlob
 
@@ -23,6 +25,8 @@ from proxy.ports import BlobKey, Clock, StoredBlob
 _TOLD_MAX = 200_000
 # The last pull of an image and that of its layers are noted within this.
 _ONE_PULL_S = 120.0
+# As long may a warm-up take that reads all of an image, and a confirmation be unwritten.
+_ONE_WARM_UP_S = 7200.0
 
 
 class Evicting:
@@ -37,6 +41,7 @@ class Evicting:
         removal: Removal,
         retaining: Retaining,
         pins: Pins,
+        pulls: Pulls,
         shelf: Shelf,
         recorded: Recorded,
         clock: Clock,
@@ -47,9 +52,12 @@ class Evicting:
         self._removal = removal
         self._retaining = retaining
         self._pins = pins
+        self._pulls = pulls
         self._shelf = shelf
         self._recorded = recorded
         self._clock = clock
+        # Awaited before anything goes, so that what must stay is known.
+        self.before: Callable[[], Awaitable[None]] = _nothing
 
     async def lines(self, *, dry_run: bool, free_bytes: int) -> AsyncIterator[dict[str, object]]:
         """One document for each image that loses something, then the sums.
@@ -83,12 +91,15 @@ class Evicting:
 
     async def retain(self, *, dry_run: bool) -> AsyncIterator[dict[str, object]]:
         """What retention lets go, wherever it is."""
+        await self.before()
 
         async def targets() -> AsyncIterator[Target]:
             async for one in self._retaining.outdated():
-                yield Target(one.pulled.named, one.why, one.pulled.at + _ONE_PULL_S)
+                yield Target(one.pulled.named, one.why, _unused_since(one.pulled))
 
         async for gone in self._removal.remove(targets(), dry_run=dry_run):
+            if not dry_run:
+                await self._pulls.forget(gone.target.named)
             yield {
                 "image": gone.target.named.name,
                 "where": "everywhere",
@@ -152,6 +163,15 @@ class Evicting:
                     "blobs": len(losing),
                     "why": "budget: used longest ago for how much it was used",
                 }
+
+
+async def _nothing() -> None:
+    pass
+
+
+def _unused_since(pulled: Pulled) -> float:
+    """Files that were used after this were used by somebody else, and not by a warm-up."""
+    return max(pulled.at + _ONE_PULL_S, pulled.named.seen_at + _ONE_WARM_UP_S)
 
 
 def _note(going: dict[BlobKey, int], blob: StoredBlob) -> None:

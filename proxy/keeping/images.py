@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from fnmatch import translate
-from functools import lru_cache
 from typing import Literal
 
 from proxy.cache.pin_records import name_of
@@ -71,7 +69,9 @@ class Named:
 
     @property
     def seen_at(self) -> float:
-        """When it was last fetched or confirmed, in seconds since the epoch."""
+        """When it was last fetched or confirmed, in seconds since the epoch; by whoever
+        wanted that, so it says nothing of pulls.
+        """
         return max(self.record.fetched_at, self.record.checked_at)
 
     @property
@@ -160,16 +160,6 @@ def subject_of(tag: str) -> Digest | None:
 def is_pattern(text: str) -> bool:
     """Whether it has to be expanded."""
     return _GLOB.search(text) is not None
-
-
-def matches(pattern: str, name: str) -> bool:
-    """Whether a full name matches: `*` is any text, `?` one character, `[ab]` one of these."""
-    return _compiled(pattern).match(name) is not None
-
-
-@lru_cache(maxsize=1024)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(translate(pattern))
 
 
 def _spelled(platform: object) -> str:

@@ -19,6 +19,7 @@ from proxy.keeping.evicting import Evicting
 from proxy.keeping.listing import Listing
 from proxy.keeping.notices import Notices
 from proxy.keeping.pinning import Pinning
+from proxy.keeping.pulls import Pulls
 from proxy.keeping.recorded import Recorded
 from proxy.keeping.removal import Removal
 from proxy.keeping.retaining import Retaining
@@ -55,6 +56,7 @@ class Keeping:
         self._shelf = shelf = Shelf(
             cache, backing, recorded, manifest_bytes_max=settings.manifest_bytes_max
         )
+        pulls = Pulls(backing.records, backing.coordination, clock)
         self._notices: Notices | None = None
         if backing.fleet.durable is not None:
             self._notices = Notices(
@@ -75,16 +77,15 @@ class Keeping:
         self._retaining = retaining = Retaining(
             settings.keep.retention,
             pins=cache.pins,
-            shelf=shelf,
+            pulls=pulls,
             recorded=recorded,
             upstreams=upstreams,
-            coordination=backing.coordination,
             clock=clock,
         )
         listing = Listing(
             shelf=shelf,
             recorded=recorded,
-            retaining=retaining,
+            pulls=pulls,
             pins=cache.pins,
             names=names,
             policies=policies(settings),
@@ -96,6 +97,7 @@ class Keeping:
             listing=listing,
             removal=removal,
             recorded=recorded,
+            pulls=pulls,
             shelf=shelf,
         )
         self.usage = Usage(
@@ -112,6 +114,7 @@ class Keeping:
             removal=removal,
             retaining=retaining,
             pins=cache.pins,
+            pulls=pulls,
             shelf=shelf,
             recorded=recorded,
             clock=clock,
@@ -121,6 +124,7 @@ class Keeping:
             backing,
             pinning=pinning,
             shelf=shelf,
+            pulls=pulls,
             notices=self._notices,
             evicting=self.evicting,
             configured=settings.keep.pins,

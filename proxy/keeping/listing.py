@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 
 from proxy.cache.freshness import Fresh, Policy, before
+from proxy.cache.pin_records import matches
 from proxy.cache.pins import Pins
 from proxy.errors import InvalidRequest
-from proxy.keeping.images import Image, Named, is_pattern, matches, subject_of
+from proxy.keeping.images import Image, Named, is_pattern, subject_of
+from proxy.keeping.pulls import Pulls
 from proxy.keeping.recorded import Recorded
-from proxy.keeping.retaining import Retaining
 from proxy.keeping.shelf import Shelf
 from proxy.naming import Names, spelled
 from proxy.oci.digest import Digest
@@ -24,7 +25,7 @@ class Listing:
         *,
         shelf: Shelf,
         recorded: Recorded,
-        retaining: Retaining,
+        pulls: Pulls,
         pins: Pins,
         names: Names,
         policies: Mapping[str, Policy],
@@ -32,7 +33,7 @@ class Listing:
     ) -> None:
         self._shelf = shelf
         self._recorded = recorded
-        self._retaining = retaining
+        self._pulls = pulls
         self._pins = pins
         self._names = names
         self._policies = policies
@@ -74,8 +75,8 @@ class Listing:
             "platforms": image.platforms,
             "bytes": sum(part.size for part in image.parts),
             "here_bytes": image.here_bytes,
-            "pulled_at": await self._retaining.last_pulled(named),
+            "pulled_at": await self._pulls.last(named),
             "since": named.record.fetched_at,
             "fresh": isinstance(before(named.record, now=now, policy=policy), Fresh),
-            "pinned": sorted({pin.source for pin in self._pins.of(named.name)}),
+            "pinned": sorted({pin.source for pin in self._pins.keeping(named.name)}),
         }

@@ -4,7 +4,7 @@ A pin lists digests (`cache/pins.py`); here they are found, and found again when
 an image has come or its tag has moved. Of a tag that moved the old image stays pinned
 until whoever could be served with it can be served with the new one. A pattern is
 expanded into pins of images, now and then and as soon as a tag that it matches is
-pulled; those of tags that are gone go with them.
+pulled or moves, by whatever way; those of tags that are gone go with them.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from proxy.cache.assembly import Cache
-from proxy.cache.pin_records import Pin, PinnedImage, Source
+from proxy.cache.pin_records import Pin, PinnedImage, Source, matches
+from proxy.cache.pin_store import Unwritten
 from proxy.cache.records import TagRecord
 from proxy.cache.uses import Use
 from proxy.cache.vouching import group_of
-from proxy.keeping.images import Named, is_pattern, matches, subject_of
+from proxy.keeping.images import Named, is_pattern, subject_of
 from proxy.keeping.recorded import Recorded
 from proxy.keeping.shelf import Shelf
 from proxy.naming import Names, spelled
@@ -31,11 +32,12 @@ from proxy.ports import Upstream
 @dataclass(frozen=True, slots=True)
 class Pinned:
     """What a command did: one pin, and what its name means here; None for a pattern, and
-    for an image that was never seen.
+    for an image that was never seen. trouble: why it does not outlast a restart, if so.
     """
 
     pin: Pin
     named: Named | None
+    trouble: str = ""
 
 
 class Pinning:
@@ -63,7 +65,8 @@ class Pinning:
         `InvalidRequest`, `UnknownUpstream`.
         """
         if is_pattern(text):
-            yield Pinned(await self.pins.pin_pattern(text, source=source), None)
+            wanted = Pin(name=text, source=source, pinned_at=self.pins.now())
+            yield await self._put(wanted, None)
             async for found in self._expand(text, source):
                 yield found
             return
@@ -106,12 +109,24 @@ class Pinning:
 
     async def used(self, use: Use) -> None:
         """An image was pulled: follow its tag if it has moved, hear of a new one."""
-        reference = use.reference
-        if isinstance(reference, Digest) or subject_of(reference) is not None:
+        if isinstance(use.reference, Tag) and use.manifest is not None:
+            root = use.manifest.descriptor.digest
+            await self._named(use.upstream, use.repository, use.reference, root)
+
+    async def moved(self, upstream: str, repository: Repository, tag: Tag) -> None:
+        """As `used`, of a tag that came or moved, for whomever that was."""
+        one = self._upstreams.get(upstream)
+        named = None if one is None else await self._recorded.named(one, repository, tag)
+        if named is not None:
+            await self._named(named.upstream, repository, tag, named.current.digest)
+
+    async def _named(
+        self, upstream: Upstream, repository: Repository, tag: Tag, root: Digest
+    ) -> None:
+        if subject_of(tag) is not None:
             return
-        name = spelled(use.upstream.name, use.repository, reference)
-        root = use.manifest.descriptor.digest
-        where = (use.upstream, use.repository, str(reference))
+        name = spelled(upstream.name, repository, tag)
+        where = (upstream, repository, str(tag))
         async with self._turn:
             known = self.pins.of(name)
             for pin in known:
@@ -203,7 +218,14 @@ class Pinning:
             pinned_at=self.pins.now(),
             images=images,
         )
-        return Pinned(await self.pins.put(pin), named)
+        return await self._put(pin, named)
+
+    async def _put(self, pin: Pin, named: Named | None) -> Pinned:
+        try:
+            return Pinned(await self.pins.put(pin), named)
+        except Unwritten as error:
+            # It holds all the same, and is written as soon as that can be done.
+            return Pinned(pin, named, str(error))
 
     async def _now(
         self, upstream: Upstream, repository: Repository, reference: Tag | Digest

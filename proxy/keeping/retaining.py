@@ -1,8 +1,7 @@
 """Retention at work: which tags are outdated now, over all repositories, pins excepted.
 
-When a tag was last pulled is told by the file of its manifest here, by what replicas
-have told each other, and, within an hour, by its record: that is confirmed whenever
-somebody pulls, by whichever replica.
+Warming a tag, refreshing or importing it is no pull of it. One that nobody has pulled, as
+far as is known, counts from when it came.
 """
 
 from __future__ import annotations
@@ -11,13 +10,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 from proxy.cache.pins import Pins
 from proxy.config import RetentionRule
-from proxy.keeping.images import Named
+from proxy.keeping.pulls import Pulls
 from proxy.keeping.recorded import Recorded
-from proxy.keeping.retention import Outdated, Pulled, may_go, outdated, rule_for
-from proxy.keeping.shelf import Shelf
+from proxy.keeping.retention import Outdated, Pulled, outdated, rule_for
 from proxy.naming import spelled
 from proxy.oci.names import Repository, Tag
-from proxy.ports import Clock, Coordination, Upstream
+from proxy.ports import Clock, Upstream
 
 
 class Retaining:
@@ -28,18 +26,16 @@ class Retaining:
         rules: Sequence[RetentionRule],
         *,
         pins: Pins,
-        shelf: Shelf,
+        pulls: Pulls,
         recorded: Recorded,
         upstreams: Mapping[str, Upstream],
-        coordination: Coordination,
         clock: Clock,
     ) -> None:
         self.rules = rules
         self._pins = pins
-        self._shelf = shelf
+        self._pulls = pulls
         self._recorded = recorded
         self._upstreams = upstreams
-        self._coordination = coordination
         self._clock = clock
 
     async def outdated(self) -> AsyncIterator[Outdated]:
@@ -60,13 +56,6 @@ class Retaining:
             for one in await self._of(upstream, repository, names, now):
                 yield one
 
-    async def last_pulled(self, named: Named) -> float:
-        """In seconds since the epoch, as far as is known here."""
-        key = self._shelf.key(named)
-        (told,) = await self._coordination.last_used([key])
-        used_at = await self._shelf.used_at(key)
-        return max(named.seen_at, told or 0.0, used_at)
-
     async def _of(
         self, upstream: Upstream, repository: Repository, tags: Sequence[Tag], now: float
     ) -> list[Outdated]:
@@ -75,12 +64,12 @@ class Retaining:
             named = await self._recorded.named(upstream, repository, tag, latest=True)
             if named is None:
                 continue
-            rule = rule_for(self.rules, named.name)
             # Even what stays counts among the newest.
-            ask = rule is not None and may_go(rule, named, now)
-            pulled.append(Pulled(named, await self.last_pulled(named) if ask else named.seen_at))
+            at = await self._pulls.last(named)
+            came = named.record.fetched_at
+            pulled.append(Pulled(named, came if at is None else at, ever=at is not None))
         return [
             one
             for one in outdated(pulled, self.rules, now)
-            if not self._pins.of(one.pulled.named.name)
+            if not self._pins.keeping(one.pulled.named.name)
         ]

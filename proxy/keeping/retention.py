@@ -10,17 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from proxy.cache.pin_records import matches
 from proxy.config import RetentionRule
 from proxy.config.units import format_duration
-from proxy.keeping.images import Named, matches, subject_of
+from proxy.keeping.images import Named, subject_of
 
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """A tag and when it was last pulled, in seconds since the epoch."""
+    """A tag and when it was last pulled, in seconds since the epoch; if nobody `ever` did,
+    when it came.
+    """
 
     named: Named
     at: float
+    ever: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +38,6 @@ class Outdated:
 def rule_for(rules: Sequence[RetentionRule], name: str) -> RetentionRule | None:
     """The first that matches a full name."""
     return next((rule for rule in rules if matches(rule.match, name)), None)
-
-
-def may_go(rule: RetentionRule, named: Named, now: float) -> bool:
-    """Whether it is worth finding out when it was last pulled: nothing recorded keeps it."""
-    return rule.unused_s is None or now - named.seen_at >= rule.unused_s
 
 
 def outdated(tags: Iterable[Pulled], rules: Sequence[RetentionRule], now: float) -> list[Outdated]:
@@ -57,15 +56,23 @@ def outdated(tags: Iterable[Pulled], rules: Sequence[RetentionRule], now: float)
         for one in newest_first[rule.newest or 0 :]:
             idle_s = now - one.at
             if rule.unused_s is None or idle_s >= rule.unused_s:
-                found.append(Outdated(one, _why(rule, idle_s)))
+                found.append(Outdated(one, _why(rule, idle_s, ever=one.ever)))
     return found
 
 
-def _why(rule: RetentionRule, idle_s: float) -> str:
+def _why(rule: RetentionRule, idle_s: float, *, ever: bool) -> str:
     """In words."""
     said = [f"rule {rule.match}"]
     if rule.unused_s is not None:
-        said.append(f"not pulled for {idle_s / 86400:.1f} d, kept {format_duration(rule.unused_s)}")
+        for_s, kept = format_duration(_coarse(idle_s)), format_duration(rule.unused_s)
+        how = f"not pulled for {for_s}" if ever else f"never pulled, here for {for_s}"
+        said.append(f"{how}, kept {kept}")
     if rule.newest is not None:
         said.append(f"not among the newest {rule.newest}")
     return "retention: " + ", ".join(said)
+
+
+def _coarse(seconds: float) -> float:
+    """In whole days, hours, minutes or seconds: as exact as one cares for."""
+    unit = next((unit for unit in (86400, 3600, 60) if seconds >= 2 * unit), 1)
+    return seconds // unit * unit

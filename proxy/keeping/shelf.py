@@ -95,16 +95,6 @@ class Shelf:
                         parts.setdefault(one.key, replace(one, optional=True))
         return Image(image.root, tuple(parts.values()), image.platforms)
 
-    def key(self, named: Named) -> BlobKey:
-        """Where the manifest is that a tag names."""
-        return BlobKey(group_of(named.upstream), named.current.digest)
-
-    async def used_at(self, key: BlobKey) -> float:
-        """When a blob on this machine was last used, in seconds since the epoch; else 0."""
-        loop = asyncio.get_running_loop()
-        times = await loop.run_in_executor(self._thread, self._disk.look_blocking, key)
-        return 0.0 if times is None else max(times.used_at, times.stored_at)
-
     async def bytes_of(self, keys: Sequence[BlobKey]) -> int:
         """How much of them is on this machine's disk."""
 

@@ -135,7 +135,11 @@ class Rehearsals:
         """
         loop = asyncio.get_running_loop()
         try:
-            yield {"upstreams": sorted(running.names), "left_s": running.ends_at - loop.time()}
+            yield {
+                "upstreams": sorted(running.names),
+                "for_s": running.ends_at - running.began_at,
+                "left_s": running.ends_at - loop.time(),
+            }
             while not running.ended.is_set():
                 try:
                     async with asyncio.timeout(_BEAT_S):

@@ -67,17 +67,21 @@ class Ledger:
             self._observe(PullsServed(upstream=served.upstream, count=served.count, saved=spared))
 
     def hear(self, event: Event) -> None:
-        """If something came from an upstream: it is for whomever the running task works."""
+        """If something came from an upstream: it is for whomever the running task works,
+        or ahead of all.
+        """
         if not isinstance(event, BytesFetched) or not event.count:
             return
         image = None
         if event.repository:
             look = self._images.blob if event.kind == "blob" else self._images.fetched
             image = look(event.upstream, event.repository, event.reference)
-        sums = Sums(fetched_bytes=event.count)
+        now = traffic.current()
+        ahead = now.urgency is not traffic.Urgency.WAITING
+        sums = Sums(fetched_bytes=event.count, ahead_bytes=event.count if ahead else 0)
         self._enter(event.upstream, image, sums)
-        if self.by_client:
-            self._enter_client(traffic.current().client, sums)
+        if self.by_client and not ahead:
+            self._enter_client(now.client, sums)
 
     def pulled(self, n: int) -> list[tuple[str, float]]:
         """The `n` most pulled tags of the last 30 days, each in full

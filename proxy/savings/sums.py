@@ -18,14 +18,16 @@ class Sums:
     """None of them is ever negative.
 
     A pull is a GET of a manifest by tag, or of one by digest that is not known as part
-    of an index; it is saved when no GET of it went upstream. `saved_s` is an estimate
-    (`telemetry/saved.py`).
+    of an index; it is saved when no GET of it went upstream. `ahead_bytes`: those of
+    `fetched_bytes` that nobody waited for (warm-ups, refreshes, exports). `saved_s` is an
+    estimate (`telemetry/saved.py`).
     """
 
     pulls: int = 0
     pulls_saved: int = 0
     served_bytes: int = 0
     fetched_bytes: int = 0
+    ahead_bytes: int = 0
     saved_s: float = 0.0
 
     @property
@@ -39,6 +41,7 @@ class Sums:
         self.pulls_saved += other.pulls_saved
         self.served_bytes += other.served_bytes
         self.fetched_bytes += other.fetched_bytes
+        self.ahead_bytes += other.ahead_bytes
         self.saved_s += other.saved_s
 
     def times(self, count: int) -> Sums:
@@ -48,6 +51,7 @@ class Sums:
             pulls_saved=self.pulls_saved * count,
             served_bytes=self.served_bytes * count,
             fetched_bytes=self.fetched_bytes * count,
+            ahead_bytes=self.ahead_bytes * count,
             saved_s=self.saved_s * count,
         )
 
@@ -59,6 +63,7 @@ class Sums:
             self.served_bytes,
             self.fetched_bytes,
             round(self.saved_s, 3),
+            self.ahead_bytes,
         ]
 
     def document(self) -> dict[str, float]:
@@ -68,6 +73,7 @@ class Sums:
             "pulls_saved": self.pulls_saved,
             "served_bytes": self.served_bytes,
             "fetched_bytes": self.fetched_bytes,
+            "ahead_bytes": self.ahead_bytes,
             "saved_bytes": self.saved_bytes,
             "saved_s": round(self.saved_s, 3),
         }
@@ -124,7 +130,10 @@ def unpacked(document: object) -> Iterator[tuple[str, Sums]]:
         if not isinstance(name, str) or not name or len(name) > _NAME_MAX:
             continue
         match numbers:
-            case [pulls, pulls_saved, served, fetched, saved_s] if all(map(_counted, numbers)):
+            # Files of the time before anything was told apart end before `ahead`.
+            case [pulls, pulls_saved, served, fetched, saved_s, *ahead] if len(ahead) < 2 and all(
+                map(_counted, numbers)
+            ):
                 yield (
                     name,
                     Sums(
@@ -132,6 +141,7 @@ def unpacked(document: object) -> Iterator[tuple[str, Sums]]:
                         pulls_saved=min(int(pulls), int(pulls_saved)),
                         served_bytes=int(served),
                         fetched_bytes=int(fetched),
+                        ahead_bytes=min(int(fetched), int(sum(ahead))),
                         saved_s=float(saved_s),
                     ),
                 )

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Mapping
 from proxy.cache.assembly import Cache
 from proxy.cache.closure import Piece
 from proxy.cache.platforms import Platforms
-from proxy.errors import EntrepotError
+from proxy.errors import EntrepotError, UpstreamOffline
 from proxy.events import WarmedUp, WarmTrigger
 from proxy.naming import Names
 from proxy.oci.endpoints import GetManifest
@@ -23,6 +23,7 @@ from proxy.ports import Upstream
 from proxy.warming.bringing import Bringing
 from proxy.warming.report import Report, Totals, described
 from proxy.warming.wish import Wish
+from proxy.web.missing import brought_in
 
 Line = dict[str, object]
 
@@ -112,6 +113,9 @@ class Job:
         async with asyncio.TaskGroup() as blobs:
             try:
                 await self._walk(route, platforms, report, blobs, certain=True)
+            except UpstreamOffline as error:
+                how = "" if error.final else brought_in(report.image, route.upstream)
+                report.reason = f"{error}{how}"
             except EntrepotError as error:
                 report.reason = str(error)
             if report.reason is not None and report.pieces:

@@ -24,7 +24,7 @@ _OWN_SITES = frozenset({"none", "same-origin"})
 # Public DNS has no such names, so no page can have one.
 _PRIVATE = (".local", ".internal", ".localhost", ".svc", ".cluster.local")
 _WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-_PUT_TYPES = frozenset({None, "application/octet-stream", "application/json"})
+_TYPES = frozenset({"application/json", "application/octet-stream"})
 
 
 def guarded(hosts: Iterable[str] = ()) -> Middleware:
@@ -64,13 +64,10 @@ def _trouble(request: web.Request, known: frozenset[str]) -> str | None:
 def _typed(request: web.Request) -> bool:
     """Whether the body is of a type that a page can't send unasked."""
     given = request.headers.get("Content-Type")
-    media = None if given is None else given.partition(";")[0].strip().lower()
-    if media == "application/json":
-        return True
-    # A page's PUT is always asked about first; a POST of a nameless type is not.
-    if request.method == "PUT":
-        return media in _PUT_TYPES
-    return media in _PUT_TYPES and not request.body_exists
+    if given is None:
+        # Of no type is what a page posts untyped; its PUT is always asked about first.
+        return request.method == "PUT" or not request.body_exists
+    return given.partition(";")[0].strip().lower() in _TYPES
 
 
 def _allowed(name: str, known: frozenset[str]) -> bool:

@@ -65,11 +65,7 @@ class Missing:
             return str(error)
         named = ":" in whole.image.rpartition("/")[2]
         image = whole.image if named else f"{whole.image}:TAG"
-        return (
-            f"{self._what(route, whole, error)}, and {route.upstream} is offline. To bring it in: "
-            f"`entrepot export {image} -o bundle.tar` where {route.upstream} can be reached, then "
-            "`entrepot import bundle.tar` here"
-        )
+        return f"{self._what(route, whole, error)}{brought_in(image, route.upstream)}"
 
     def _whole(self, route: Addressed) -> _Whole:
         base = f"{route.upstream}/{route.repository}"
@@ -94,6 +90,14 @@ class Missing:
                 return f"{whole.image}{platform} is not here ({error})"
             case _:
                 return str(error)
+
+
+def brought_in(image: str, upstream: str) -> str:
+    """After what is not here: why, and how to bring it in."""
+    return (
+        f", and {upstream} is offline. To bring it in: `entrepot export {image} -o bundle.tar` "
+        f"where {upstream} can be reached, then `entrepot import bundle.tar` here"
+    )
 
 
 def _kind(route: Addressed) -> Kind:

@@ -36,12 +36,6 @@ def _package(source: Path) -> set[str]:
     return {str(path.relative_to(source)) for path in files if path.suffix not in left}
 
 
-def test_every_folder_of_the_package_is_named_in_pyproject() -> None:
-    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    folders = {str(Path(path).parent).replace("/", ".") for path in _package(ROOT)}
-    assert sorted(listed) == sorted(folders)
-
-
 def test_the_wheel_holds_every_file_of_the_package_and_nothing_beside_it(
     made: Distribution,
 ) -> None:

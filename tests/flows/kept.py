@@ -30,6 +30,14 @@ def still(monkeypatch: pytest.MonkeyPatch) -> list[Background]:
     return made
 
 
+async def noted(proxy: Running, background: Background) -> None:
+    """Until all uses so far are written, as far as keeping does that."""
+    assert proxy.entrepot.status is not None
+    touches = proxy.entrepot.status._backing.local.blobs._touches
+    await background.note_uses()
+    await asyncio.to_thread(touches._thread.submit(lambda: None).result)
+
+
 async def run(proxy: Running, *words: str) -> Any:
     """A command of the command line, asked of this proxy."""
     admin = ["--admin", f"http://{proxy.entrepot.admin_address}"]

@@ -15,7 +15,7 @@ from proxy.keeping import background
 from proxy.keeping.background import Background
 from proxy.ports import PUBLIC, BlobKey
 from tests.flows.conftest import Running, World
-from tests.flows.kept import age, digests, file_of, here, run, still, told
+from tests.flows.kept import age, digests, file_of, here, noted, run, still, told
 from tests.support.fake_registry import FakeRegistry
 from tests.support.images import Image, artifact, image, index
 
@@ -64,25 +64,17 @@ async def test_pulling_a_manifest_uses_all_that_is_below_it(
     both = upstream.add("app", index(amd, arm), "v1")
     other = upstream.add("app", image(5000, seed="other"), "v2")
     proxy = await world.start({"lab": upstream}, tag_fresh_s=3600)
-    assert proxy.entrepot.status is not None
-    touches = proxy.entrepot.status._backing.local.blobs._touches
-
-    async def noted() -> None:
-        """Until all uses so far are written."""
-        proxy.entrepot.telemetry.render()  # with those of the fast lane
-        await backgrounds[0].note_uses()
-        await asyncio.to_thread(touches._thread.submit(lambda: None).result)
-
     await proxy.pull("/v2/lab/app", both, "v1")
     await proxy.pull("/v2/lab/app", other, "v2")
-    await noted()
+    await noted(proxy, backgrounds[0])
     for _ in range(3):
         # By the slow lane, then by the fast one.
         let_a_minute_pass(proxy)
         age(world, both, 30)
         age(world, other, 30)
         assert (await proxy.ask("/v2/lab/app/manifests/v1")).status == 200
-        await noted()
+        proxy.entrepot.telemetry.render()  # with those of the fast lane
+        await noted(proxy, backgrounds[0])
         assert used_lately(world, both)
         assert not used_lately(world, other)
         times = {d: file_of(world, d).stat().st_atime for d in digests(both)}
@@ -211,7 +203,7 @@ async def test_a_pattern_takes_in_what_comes_later(world: World, upstream: FakeR
 
 
 async def test_a_dry_run_tells_of_which_images_it_would_be(
-    world: World, upstream: FakeRegistry
+    world: World, upstream: FakeRegistry, backgrounds: list[Background]
 ) -> None:
     images = [
         upstream.add("app", image(400_000, seed=str(number)), f"v{number}") for number in range(3)
@@ -219,6 +211,7 @@ async def test_a_dry_run_tells_of_which_images_it_would_be(
     proxy = await world.start({"lab": upstream})
     for number, one in enumerate(images):
         await proxy.pull("/v2/lab/app", one, f"v{number}")
+        await noted(proxy, backgrounds[0])
         age(world, one, 10 * (number + 1))
     await told(proxy, "pin", "lab/app:v2")
     (dry,) = await told(proxy, "evict", "--dry-run", "--free", "300kB")
@@ -253,6 +246,7 @@ async def test_retention_lets_go_what_its_rules_say_and_nothing_else(
     for tag in sorted(tags, key=lambda tag: -ages[tag]):
         now = start - ages[tag] * day
         await proxy.pull("/v2/lab/app", images[tag], tag)
+        await noted(proxy, backgrounds[0])
     now = start
     for tag, one in images.items():
         age(world, one, ages[tag])

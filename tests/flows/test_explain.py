@@ -192,7 +192,7 @@ async def test_the_command_prints_it_for_people_and_for_programs(
     assert shown.exit_code == 0, shown.output
     assert "repository app (by the registry's name lab)" in shown.stdout
     assert str(AMD64.digest) in shown.stdout
-    assert "fetches 0 bytes from the upstream" in shown.stdout
+    assert "fetches 0 B from the upstream" in shown.stdout
     told = json.loads((await run("lab/app:v1", "--json")).stdout)
     assert told["tag"]["digest"] == str(AMD64.digest)
     refused = await run("UPPER")

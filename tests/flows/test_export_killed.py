@@ -143,7 +143,7 @@ async def test_an_interrupted_one_says_how_to_go_on(
         process.send_signal(signal.SIGINT)
         _, said = await process.communicate()
     assert process.returncode == 130
-    begun, ended = said.decode().splitlines()
+    _unsigned, begun, ended = said.decode().splitlines()
     assert begun.startswith("writing bundle, 47")
     assert ended == "interrupted; the same command goes on where it was"
     await proxy.entrepot.__aexit__()

@@ -26,7 +26,8 @@ async def blob(proxy: Running, headers: dict[str, str] | None = None, **query: s
 
 async def plan(proxy: Running, body: bytes) -> tuple[int, str]:
     url = f"http://{proxy.entrepot.admin_address}/bundles/plan"
-    async with proxy.client.post(url, data=io.BytesIO(body)) as answer:
+    kind = {"Content-Type": "application/json"}
+    async with proxy.client.post(url, data=io.BytesIO(body), headers=kind) as answer:
         return answer.status, await answer.text()
 
 

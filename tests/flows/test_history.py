@@ -184,7 +184,7 @@ async def test_the_command_tells_it_to_people_and_programs(
     assert title == "lab/app:v1"
     assert first.startswith("2026-09-21T14:13:20Z  sha256:")
     assert first.endswith("first seen")
-    assert "2 added (3000 bytes), 1 removed (1000 bytes), 0 kept" in second
+    assert "2 added (3.0 kB), 1 removed (1.0 kB), 0 kept" in second
     done = await asyncio.to_thread(run, app, ["history", "lab/app:v1", "--json", *admin])
     assert len(json.loads(done.output)["moves"]) == 2
     done = await asyncio.to_thread(run, app, ["history", "lab/app:none", *admin])

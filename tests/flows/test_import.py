@@ -81,6 +81,7 @@ async def test_it_is_the_same_the_second_time_and_nothing_is_sent(side: Side) ->
     files = {p: p.stat().st_mtime_ns for p in (side.folder / "data" / "blobs").rglob("*")}
     told = json.loads((await side.takes(path, "--json")).stdout)
     assert told["moved"] == 0
+    assert told["receipt"] == f"{path}.receipt"
     assert before.keys() == side.visible().keys()
     assert files == {p: p.stat().st_mtime_ns for p in (side.folder / "data" / "blobs").rglob("*")}
 
@@ -217,7 +218,8 @@ async def test_there_is_no_room_and_nothing_was_written(world: World, tmp_path: 
     side.key.write_text(KEY.public.pem())
     path = side.put(bundle({"lab/app:v1": image(3_000_000)}))
     line = await side.refuses(path, code=1)
-    assert "nothing was written" in line
+    assert "the bundle brings 3.0 MB that are not here, and there is no room for 2." in line
+    assert " MB of them: nothing was written" in line
     blobs = tmp_path / "data" / "blobs"
     assert not [one for one in blobs.rglob("*") if one.is_file()]
 

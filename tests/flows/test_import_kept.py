@@ -34,7 +34,8 @@ def ask(side: Side, method: str, target: str, body: bytes) -> tuple[int, Any]:
     """One request to the admin listener."""
     connection = http.client.HTTPConnection(side.proxy.entrepot.admin_address, timeout=30)
     try:
-        connection.request(method, target, body=body)
+        kind = {"Content-Type": "application/json"} if method == "POST" else {}
+        connection.request(method, target, body=body, headers=kind)
         answer = connection.getresponse()
         said = answer.read()
         return answer.status, json.loads(said) if answer.status == 200 else said.decode()

@@ -10,7 +10,7 @@ import pytest
 
 from proxy.keeping.images import is_pattern
 from tests.flows.conftest import World
-from tests.flows.kept import age, digests, file_of, here, listed, run, still, told
+from tests.flows.kept import age, digests, file_of, here, listed, noted, run, still, told
 from tests.support.fake_registry import FakeRegistry
 from tests.support.images import artifact, image, index
 
@@ -41,13 +41,19 @@ async def test_images_are_listed_with_what_is_here_of_them(
     )
     size = sum(content.size for content in (*one.manifests, *one.blobs))
     assert (v1["bytes"], v1["here_bytes"]) == (size, size)
-    assert v1["pulled_at"] == pytest.approx(time.time(), abs=600)
+    async with asyncio.timeout(WAIT_S):
+        while (at := (await listed(proxy))["lab/app:v1"]["pulled_at"]) is None:
+            await asyncio.sleep(0.05)
+    assert at == pytest.approx(time.time(), abs=600)
     assert multi["platforms"] == {"linux/amd64": False, "linux/arm64": True}
     assert multi["state"] == "partial"
     assert list(await listed(proxy, "lab/*:m*")) == ["lab/app:multi"]
     assert list(await listed(proxy, "lab/app:v1")) == ["lab/app:v1"]
     assert set(await listed(proxy, "lab/app")) == set(found)
-    assert await listed(proxy, "lab/other") == {}
+    for nowhere in ("lab/other", "lab/app:v9", "lab/*:x*"):
+        nothing = await run(proxy, "ls", nowhere)
+        assert (nothing.exit_code, nothing.stdout) == (1, "")
+        assert nothing.stderr == f"{nowhere}: no such image here\n"
     shown = await run(proxy, "ls")
     assert "linux/arm64" in shown.stdout
     assert str(one.digest)[:19] in shown.stdout
@@ -58,10 +64,11 @@ async def test_images_are_listed_with_what_is_here_of_them(
 async def test_looking_at_images_is_no_use_of_them(
     world: World, upstream: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    still(monkeypatch)
+    backgrounds = still(monkeypatch)
     one = upstream.add("app", image(SIZE), "v1")
     proxy = await world.start({"lab": upstream}, tag_fresh_s=3600)
     await proxy.pull("/v2/lab/app", one, "v1")
+    await noted(proxy, backgrounds[0])
     assert proxy.entrepot.status is not None
     proxy.entrepot.status._cache.memory.clear()
     files = [file_of(world, digest) for digest in digests(one)]
@@ -120,11 +127,16 @@ async def test_a_removed_image_goes_with_what_nothing_else_needs(
     assert proxy.entrepot.status is not None
     room = proxy.entrepot.status._backing.local.blobs.room
     assert room.used == room.count_blocking()
-    # Again: there is nothing, and that is no failure.
-    (nothing,) = await told(proxy, "rm", "lab/app:v2")
-    assert nothing["removed"] == 0
-    assert (await run(proxy, "rm", "lab/app")).exit_code == 0
+    # Again: there is nothing, and that is said of each that was named, and of no other.
+    (*unknown, nothing) = await told(proxy, "rm", "lab/app:v2", "lab/app:t*", code=1)
+    assert [one["image"] for one in unknown] == ["lab/app:v2", "lab/app:t*"]
+    assert (nothing["removed"], nothing["unknown"]) == (0, 2)
+    some = await run(proxy, "rm", "lab/typo:v1", "lab/app")
+    assert (some.exit_code, some.stderr) == (1, "lab/typo:v1: no such image here\n")
+    assert some.stdout.splitlines()[-1].startswith("removed 2 images, ")
     assert await listed(proxy) == {}
+    none = await run(proxy, "ls")
+    assert (none.exit_code, none.stdout, none.stderr) == (0, "", "no images here yet\n")
     assert room.used == room.count_blocking() == 0
 
 
@@ -238,7 +250,8 @@ async def test_what_makes_no_sense_is_refused_and_nothing_done(
     url = f"http://{proxy.entrepot.admin_address}/keep/{page}"
     async with proxy.client.post(url, json=asked) as answer:
         assert answer.status == 400, await answer.text()
-    async with proxy.client.post(url, data=b"{") as answer:
+    kind = {"Content-Type": "application/json"}
+    async with proxy.client.post(url, data=b"{", headers=kind) as answer:
         assert answer.status == 400
     assert here(world, one) == [True]
 

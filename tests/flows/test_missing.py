@@ -167,7 +167,7 @@ async def test_the_command_lists_what_is_missing_and_says_so_by_its_exit_code(
     lacks = await run("--platform", "linux/amd64")
     assert lacks.exit_code == 1
     assert "lab/app:v1: not here" in lacks.output
-    assert "0 of 1 images are complete" in lacks.output
+    assert "0 of 1 image is complete" in lacks.output
     await told(proxy, "warm", "lab/app:v1")
     done = await run("--platform", "linux/amd64")
     assert done.exit_code == 0, done.output
@@ -175,7 +175,7 @@ async def test_the_command_lists_what_is_missing_and_says_so_by_its_exit_code(
     partly = await run("--all-platforms")
     assert partly.exit_code == 1
     assert f"manifest {str(ARM64.digest)[:19]}…" in partly.output
-    assert "at least 1 pieces are missing" in partly.output
+    assert "at least 1 piece is missing" in partly.output
     as_json = await run("--all-platforms", "--json")
     assert as_json.exit_code == 1
     assert [json.loads(line).get("state") for line in as_json.stdout.splitlines()] == [

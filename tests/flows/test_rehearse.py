@@ -232,7 +232,7 @@ async def test_the_command_ends_with_ctrl_c_and_its_code_tells_that_something_wa
 ) -> None:
     proxy = await pulled_by_amd64(world, upstream)
     async with command(proxy, "--for", "10m", "--upstream", "lab") as process:
-        assert await _line(process) == "offline for 600 s: lab\n"
+        assert await _line(process) == "offline for 10 min: lab\n"
         assert (await proxy.ask("/v2/lab/other/manifests/v1")).status == 404
         assert await _line(process) == "missing: lab/other:v1, asked for by 127.0.0.1\n"
         process.send_signal(signal.SIGINT)
@@ -258,7 +258,7 @@ async def test_a_killed_command_leaves_no_rehearsal_behind(
 ) -> None:
     proxy = await pulled_by_amd64(world, upstream)
     async with command(proxy, "--for", "1d") as process:
-        assert await _line(process) == "offline for 86400 s: lab\n"
+        assert await _line(process) == "offline for 24 h: lab\n"
         process.kill()
     async with asyncio.timeout(DEADLINE_S):
         while (await proxy.status())["upstreams"]["lab"]["state"] == "offline":

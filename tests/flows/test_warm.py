@@ -224,7 +224,7 @@ async def test_the_command_tells_each_image_and_fails_if_one_is_not_complete(
     done = await run("--file", str(tmp_path / "list"))
     assert done.exit_code == 0, done.output
     assert "lab/app:v1: complete, 2.3 MB, 2.3 MB fetched" in done.output
-    assert "1 of 1 images are complete" in done.output
+    assert "1 of 1 image is complete" in done.output
     failed = await run("lab/app:v1", "lab/none:v1")
     assert failed.exit_code == 1
     assert "lab/app:v1: complete, 2.3 MB, was here" in failed.output
@@ -319,6 +319,9 @@ async def test_offline_nothing_is_dialled_and_what_is_not_here_is_told_at_once(
     told = ended(lines)
     assert told["lab/app:v1"]["state"] == "complete"
     assert told["lab/app:v2"]["state"] == "incomplete"
+    # In the words that a pull gets.
+    assert "lab/app:v2 is not here, and lab is offline" in told["lab/app:v2"]["reason"]
+    assert "`entrepot export lab/app:v2 -o bundle.tar`" in told["lab/app:v2"]["reason"]
     assert last["seconds"] < 20
     assert len(upstream.seen) == asked_before
 

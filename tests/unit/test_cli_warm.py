@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from proxy.cli.images import told_missing, told_size
+from proxy.cli.amounts import size
+from proxy.cli.images import told_missing
 from proxy.cli.warm_drawn import bars, plain
 
 DIGEST = "sha256:" + "ab" * 32
@@ -54,10 +55,11 @@ TOLD: list[dict[str, Any]] = [
         (999_500, "1.0 MB"),
         (34_000_000_000, "34 GB"),
         (2e15, "2000 TB"),
+        (-1500, "-1.5 kB"),
     ],
 )
 def test_sizes_are_told_with_two_figures_or_more(count: float, text: str) -> None:
-    assert told_size(count) == text
+    assert size(count) == text
 
 
 def test_without_a_terminal_there_is_a_line_for_each_image() -> None:

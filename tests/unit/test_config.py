@@ -101,6 +101,7 @@ OTHER_VALUES = {
     "version": "1",
     "listen": "0.0.0.0:1",
     "admin_listen": "0.0.0.0:2",
+    "admin_hosts": "entrepot.corp.example, cache.corp.example:5001",
     "data_dir": "/data",
     "default_upstream": "quay.io",
     "presets": "true",

@@ -59,7 +59,7 @@ def test_trouble_with_files_is_told(tmp_path: Path) -> None:
     code, said = run("keys", "new", "site", "--out", tmp_path / "none")
     assert (code, "No such file" in said) == (1, True)
     code, said = run("keys", "show", tmp_path / "none")
-    assert (code, "can't be read" in said) == (1, True)
+    assert (code, "can't be read" in said) == (2, True)
 
 
 def test_lines_tell_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ import pytest
 
 from proxy.bundles.contents import Blob
 from proxy.bundles.export_client import Giver, Readable
+from proxy.bundles.export_writing import WriteFailed
 from proxy.errors import BadBundle, UpstreamUnavailable
 from tests.support.bundle_contents import APP, OTHER, described
 
@@ -154,3 +156,41 @@ def test_patience_ends() -> None:
 def test_what_is_no_url_is_refused() -> None:
     with pytest.raises(BadBundle, match="http://"):
         Giver("localhost:5001", tell=print)
+
+
+def test_a_connection_that_was_idle_for_too_long_is_no_trouble() -> None:
+    # Each answer is whole, and then its connection is gone.
+    server = Server((200, BODY, len(BODY)), (404, b"none", 4), (200, BODY, len(BODY)))
+    told: list[str] = []
+    waited: list[float] = []
+    with server.running() as url, Giver(url, tell=told.append, sleep=waited.append) as giver:
+        for _ in range(2):
+            taken = Taken()
+            giver.give(BLOB, 0, taken.take)
+            assert bytes(taken.body) == BODY
+    assert (told, waited) == ([], [])
+    assert [repository for repository, _ in server.asked] == [
+        "team/other",
+        "team/other",
+        "library/app",
+    ]
+
+
+def test_a_disk_that_fails_is_not_taken_for_the_network() -> None:
+    told: list[str] = []
+
+    def take(source: Readable) -> int:
+        source.readinto(memoryview(bytearray(100)))
+        raise WriteFailed(OSError(errno.ENOSPC, "full"))
+
+    with (
+        Server((200, BODY, None)).running() as url,
+        Giver(url, tell=told.append, sleep=_not_waited) as giver,
+        pytest.raises(WriteFailed),
+    ):
+        giver.give(BLOB, 0, take)
+    assert told == []
+
+
+def _not_waited(delay_s: float) -> None:
+    pytest.fail(f"waited {delay_s} s")

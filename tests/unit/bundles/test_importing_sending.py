@@ -76,7 +76,7 @@ async def test_a_proxy_that_forgot_is_asked_again(tmp_path: Path) -> None:
             if progress.read_bytes == 0:
                 asyncio.run_coroutine_threadsafe(forget_now(core), loop).result(20)
 
-        with pytest.raises(ImportRefused, match="not known here") as told:
+        with pytest.raises(ImportRefused, match="name one, not the load") as told:
             await asyncio.to_thread(bring, url, opened(tmp_path), Wish(), Progress(changed=always))
         assert told.value.status == 410
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +10,15 @@ import pytest
 
 from proxy.bundles.importing_sending import verify
 from proxy.bundles.reader import open_bundle
+from proxy.cache.expiry import Expiry
+from proxy.cache.pins import Pins
+from proxy.coordination.local import LocalCoordination
 from proxy.errors import BadBundle, StorageUnavailable
-from proxy.ports import PUBLIC, BlobKey
+from proxy.ports import PUBLIC, BlobKey, StoredBlob
 from tests.support.bundles import KEY, Made, bundle
 from tests.support.images import Image, image
-from tests.support.import_core import Core, open_core, sent_from
+from tests.support.import_core import NOW, Core, open_core, sent_from
+from tests.support.memory_storage import MemoryBlobs, MemoryRecords
 
 BASE = image(5000, 900, seed="app")
 NEXT = image(5000, 900, 40, seed="app")
@@ -121,3 +125,44 @@ def contents(core: Core) -> dict[str, bytes]:
 
 def digests(one: Image) -> set[Any]:
     return {content.digest for content in (*one.manifests, *one.blobs)}
+
+
+@pytest.mark.parametrize("held", [True, False])
+async def test_what_an_import_needs_does_not_expire_from_the_store(*, held: bool) -> None:
+    key = BlobKey(PUBLIC, BASE.layers[0].digest)
+    pins = Pins(MemoryRecords(), _ignore, lambda: NOW)
+    if held:
+        pins.held = key.__eq__
+    gone: list[BlobKey] = []
+    expiry = Expiry(
+        Shelf(key, gone),
+        groups=[PUBLIC],
+        bytes_max=None,
+        expire_s=60.0,
+        coordination=LocalCoordination(),
+        observe=_ignore,
+        clock=lambda: NOW,
+        pins=pins,
+    )
+    await expiry.round()
+    assert gone == ([] if held else [key])
+
+
+class Shelf(MemoryBlobs):
+    """One blob, stored long ago."""
+
+    def __init__(self, key: BlobKey, gone: list[BlobKey]) -> None:
+        super().__init__()
+        self.key = key
+        self.gone = gone
+
+    async def inventory(self, group: str) -> AsyncIterator[StoredBlob]:
+        assert group == self.key.group
+        yield StoredBlob(self.key, 1000, NOW - 86_400.0)
+
+    async def delete(self, key: BlobKey) -> None:
+        self.gone.append(key)
+
+
+def _ignore(_event: object) -> None:
+    pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from proxy.cache import keys
 from proxy.cache.pin_records import Pin, PinnedImage, decode_pin, encode_pin
+from proxy.cache.pin_store import Unwritten
 from proxy.cache.pins import Pins
 from proxy.errors import StorageUnavailable
 from proxy.events import Event, StorageFailed
@@ -254,3 +256,56 @@ async def test_what_is_pinned_is_the_union_of_the_pins(
     for word in "abcde":
         wanted = any(word in words for words in model.values())
         assert pins.pinned(key(word)) is other.pinned(key(word)) is wanted
+
+
+async def test_a_pattern_keeps_what_it_fits_before_it_has_found_it() -> None:
+    pins = World().replica()
+    pattern = await pins.pin_pattern("lab/team/*:v?", source="config")
+    assert pins.keeping("lab/team/app:v1") == [pattern]
+    assert pins.keeping("lab/team/app:v10") == pins.keeping("lab/other:v1") == []
+    own = await pins.pin(OPEN, APP, V1, source="cli", closure=digests("root"))
+    assert pins.keeping("lab/team/app:v1") == [own, pattern]
+    found = await pins.pin(
+        OPEN, APP, V1, source="config", closure=digests("root"), pattern=pattern.name
+    )
+    assert {pin.identity for pin in pins.keeping("lab/team/app:v1")} == {
+        own.identity,
+        found.identity,
+    }
+
+
+async def test_a_pin_that_could_not_be_written_holds_and_is_written_later() -> None:
+    world = World()
+    pins = world.replica()
+    world.store.failing = True
+    with pytest.raises(Unwritten, match="until a restart"):
+        await pins.pin(OPEN, APP, V1, source="cli", closure=digests("root"))
+    with pytest.raises(StorageUnavailable):
+        await pins.refresh()
+    assert pins.pinned(key("root"))
+    world.store.failing = False
+    await pins.refresh()
+    assert pins.pinned(key("root"))
+    other = world.replica()
+    await other.refresh()
+    assert other.pinned(key("root"))
+    # Unpinned before it could be written, it does not come back.
+    world.store.failing = True
+    with pytest.raises(Unwritten):
+        await pins.pin(OPEN, APP, Tag("v2"), source="cli", closure=digests("two"))
+    world.store.failing = False
+    await pins.remove(pins.of("lab/team/app:v2"))
+    await pins.refresh()
+    assert not pins.pinned(key("two"))
+
+
+async def test_the_same_pin_again_is_written_if_it_was_not() -> None:
+    world = World()
+    pins = world.replica()
+    for failing in (True, False):
+        world.store.failing = failing
+        with contextlib.suppress(Unwritten):
+            await pins.pin(OPEN, APP, V1, source="cli", closure=digests("root"))
+    other = world.replica()
+    await other.refresh()
+    assert other.pinned(key("root"))

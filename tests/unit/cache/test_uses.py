@@ -56,3 +56,20 @@ def test_more_than_can_be_handled_is_let_go() -> None:
     for number in range(5000):
         noted.note(LAB, APP, Tag(f"v{number}"), manifest())
     assert len(noted.take()) == 2000
+
+
+def test_tags_that_moved_are_told_once_for_whomever_they_moved() -> None:
+    noted = ImageUses()
+    with working_as(Urgency.WARM):
+        for tag in ("v1", "v2", "v1"):
+            noted.moved("lab", APP, Tag(tag))
+    assert noted.take_moved() == [("lab", APP, Tag("v1")), ("lab", APP, Tag("v2"))]
+    assert noted.take_moved() == []
+
+
+def test_whoever_asks_only_for_the_digest_uses_the_tag_as_well() -> None:
+    noted = ImageUses()
+    noted.note(LAB, APP, V1, None)
+    noted.note(LAB, APP, V1, None)
+    noted.note(LAB, APP, V1, manifest())
+    assert [use.manifest for use in noted.take()] == [None, manifest()]

@@ -5,10 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.cache.pin_records import matches
 from proxy.cache.records import TagRecord
 from proxy.config import RetentionRule
-from proxy.keeping.images import Named, matches
-from proxy.keeping.retention import Pulled, may_go, outdated, rule_for
+from proxy.keeping.images import Named
+from proxy.keeping.retention import Pulled, outdated, rule_for
 from proxy.oci.digest import Digest
 from proxy.oci.manifests import Descriptor
 from proxy.oci.names import Repository, Tag
@@ -74,15 +75,16 @@ def test_a_signature_goes_with_what_it_is_of_and_not_by_itself() -> None:
 def test_the_reason_is_told_in_words() -> None:
     (one,) = outdated([pulled("a", idle=20)], [rule("lab/*", days=14, newest=0)], NOW)
     assert one.why == (
-        "retention: rule lab/*, not pulled for 20.0 d, kept 14d, not among the newest 0"
+        "retention: rule lab/*, not pulled for 20d, kept 14d, not among the newest 0"
     )
 
 
-def test_what_its_record_keeps_need_not_be_asked_about() -> None:
-    recent, old = pulled("a", idle=50, age=3).named, pulled("b", age=40).named
-    assert not may_go(rule(days=30), recent, NOW)
-    assert may_go(rule(days=30), old, NOW)
-    assert may_go(rule(newest=1), recent, NOW)
+def test_what_nobody_ever_pulled_is_told_from_what_was() -> None:
+    named = pulled("a", idle=0.1).named
+    (one,) = outdated([Pulled(named, NOW - 7300, ever=False)], [rule(days=1 / 24)], NOW)
+    assert one.why == "retention: rule *, never pulled, here for 2h, kept 1h"
+    (one,) = outdated([Pulled(named, NOW - 3.4)], [rule(days=2 / 86_400)], NOW)
+    assert one.why == "retention: rule *, not pulled for 3s, kept 2s"
 
 
 RULES = st.lists(

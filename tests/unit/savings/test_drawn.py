@@ -8,18 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.cli.savings_drawn import amount, drawn, span, summed
+from proxy.cli.savings_drawn import drawn, span, summed
 
 DAY = 86400
 MIDNIGHT = 20_000 * DAY
 
 
-def sums(pulls: int = 0, served: int = 0, fetched: int = 0, saved_s: float = 0.0) -> dict[str, Any]:
+def sums(
+    pulls: int = 0, served: int = 0, fetched: int = 0, saved_s: float = 0.0, ahead: int = 0
+) -> dict[str, Any]:
     return {
         "pulls": pulls,
         "pulls_saved": pulls // 2,
         "served_bytes": served,
         "fetched_bytes": fetched,
+        "ahead_bytes": ahead,
         "saved_bytes": served - fetched,
         "saved_s": saved_s,
     }
@@ -61,7 +64,31 @@ def test_there_is_something_to_say_of_nothing() -> None:
     empty = told() | {"series": []}
     assert lines(empty)[-1] == "nothing was pulled"
     assert "savings_clients" in lines(empty, "client")[-1]
-    assert lines(empty)[1] == "pulls       0 of 0 cost the upstream none"
+    assert lines(told())[1] == "pulls       no pulls yet"
+
+
+def test_what_was_fetched_ahead_is_told_apart_and_nothing_saved_is_negative() -> None:
+    """After a first warm-up and the first pull of what it brought."""
+    warmed = sums(1, served=4_200_000, fetched=4_200_534, ahead=4_200_534)
+    row = {"name": "lab/app:v1", **warmed}
+    document = told() | {"total": warmed, "images": [row]}
+    document["series"] = [{"at": MIDNIGHT, **warmed}]
+    out = lines(document)
+    assert out[2] == "bytes       0 B: 4.2 MB served, 0 B fetched, fetched ahead 4.2 MB (0 %)"
+    assert not [line for line in out[1:] if "-0 " in line or "#" in line or " -" in line]
+    assert out[-1].split() == [
+        *("0", "B", "4.2", "MB", "0", "B", "4.2", "MB"),
+        *("1", "0", "0.0", "s", "lab/app:v1"),
+    ]
+
+
+def test_a_replica_of_the_time_before_tells_of_nothing_ahead() -> None:
+    old = told(("a", 30))
+    for one in (old["total"], *old["images"], *old["series"]):
+        one.pop("ahead_bytes", None)
+    both = summed([old, told(("a", 30))])
+    assert both["total"]["ahead_bytes"] == 0
+    assert "ahead" not in lines(old)[2]
 
 
 def test_only_the_first_are_listed() -> None:
@@ -92,14 +119,6 @@ def test_any_numbers_can_be_drawn_in_any_width(
     out = lines(document, columns=columns, blocks=blocks)
     assert all(line.count("█" if blocks else "#") <= 40 for line in out)
     assert len([line for line in out if "image-" in line]) == len(served)
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (-2_000_000, "-2.0 MB"), (3e15, "3.0 PB")],
-)
-def test_amounts(count: float, text: str) -> None:
-    assert amount(count) == text
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ SUMS = st.builds(
     Sums,
     pulls=st.integers(0, 5),
     served_bytes=st.integers(0, 10**9),
-    fetched_bytes=st.integers(0, 10**9),
+    fetched_bytes=st.integers(10**6, 10**9),
+    ahead_bytes=st.integers(0, 10**6),
     saved_s=st.integers(0, 1000).map(float),
 )
 ENTRIES = st.lists(st.tuples(st.sampled_from("abcdefgh"), SUMS), max_size=40)

@@ -84,7 +84,6 @@ async def test_what_a_web_page_can_send_does_nothing(
         "text/plain; x=application/json",
         "application/x-www-form-urlencoded",
         "multipart/form-data; boundary=x",
-        "application/octet-stream",
         "",
     ],
 )
