@@ -124,7 +124,8 @@ async def test_an_interrupted_one_says_how_to_go_on(
     world: World, upstream: FakeRegistry, tmp_path: Path
 ) -> None:
     upstream.add("app", APP, "v1")
-    upstream.inject(Fault(stall_at=100_000), kind="blob", match=lambda s: s.method == "GET")
+    # It can't be done before it is interrupted.
+    upstream.inject(Fault(stall_at=100_000), kind="blob", method="GET", times=None)
     proxy = await world.start({"lab": upstream})
     out = tmp_path / "out" / "bundle"
     out.parent.mkdir()
@@ -146,6 +147,7 @@ async def test_an_interrupted_one_says_how_to_go_on(
     _unsigned, begun, ended = said.decode().splitlines()
     assert begun.startswith("writing bundle, 47")
     assert ended == "interrupted; the same command goes on where it was"
+    upstream.heal()
     await proxy.entrepot.__aexit__()
     proxy = await world.start({"lab": upstream})
     admin = f"http://{proxy.entrepot.admin_address}"
