@@ -22,7 +22,7 @@ INSTALLED := $(VENV)/wheel
 comma := ,
 empty :=
 # Much of it waits.
-TOGETHER := --numprocesses 4 --dist loadfile tests/unit tests/conformance
+TOGETHER := --numprocesses 4 --dist loadfile tests/unit
 PURE := proxy/oci/*.py proxy/cache/freshness.py proxy/cache/eviction.py
 
 .DELETE_ON_ERROR:
@@ -34,13 +34,14 @@ run: $(RUNTIME)
 
 check: lint
 	$(BIN)/python -m pytest $(TOGETHER)
+	$(BIN)/python -m pytest tests/conformance
 
 # What needs little more than its own process runs in several, the rest after it.
 # What tests start is the wheel in an environment of its own, as users install it.
 test: lint gate installed
 	$(BIN)/python -m pytest $(TOGETHER) --ignore tests/unit/oci --ignore tests/unit/cache
 	DIST_FOLDER=$(CURDIR)/dist INSTALLED_PYTHON=$(CURDIR)/$(INSTALLED)/bin/python \
-		$(BIN)/python -m pytest tests --ignore tests/unit --ignore tests/conformance
+		$(BIN)/python -m pytest tests --ignore tests/unit
 	$(BIN)/python -m tests.bench.check
 
 lint: $(DEVELOPMENT)

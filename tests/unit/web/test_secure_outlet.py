@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from proxy.web.outlet import ClientGone
 from proxy.web.secure_outlet import SecureOutlet
 from tests.support import private_ca
 
-SIZE = 6_000_000
+SIZE = 12_000_000
 
 
 class Serving(asyncio.Protocol):
@@ -73,9 +74,13 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
     made.serving = Serving()
     made.serving.made = loop.create_future()
     server = await loop.create_server(lambda: made.serving, "127.0.0.1", 0, ssl=server_context)
-    port = server.sockets[0].getsockname()[1]
+    client = socket.socket()
+    # So that little of a body fits into buffers.
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16_384)
+    client.setblocking(False)
+    await loop.sock_connect(client, server.sockets[0].getsockname())
     made.reader, made.writer = await asyncio.open_connection(
-        "127.0.0.1", port, ssl=client_context, server_hostname="127.0.0.1", limit=16_384
+        sock=client, ssl=client_context, server_hostname="127.0.0.1", limit=16_384
     )
     await made.serving.made
     yield made
