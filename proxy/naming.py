@@ -1,5 +1,5 @@
-"""An image's name as people write it: where it leads, how it is spelled in full, and
-which of an index's images a platform means.
+"""An image's name as people write it: where it leads, and which of an index's images a
+platform means.
 """
 
 from __future__ import annotations
@@ -11,14 +11,13 @@ from proxy.config import Settings
 from proxy.errors import InvalidName, UnknownUpstream
 from proxy.oci.digest import Digest
 from proxy.oci.endpoints import GetManifest
-from proxy.oci.names import Reference, Repository
 from proxy.upstreams import routes
 
 _MACHINES = {"x86_64": "amd64", "aarch64": "arm64", "i686": "386", "armv7l": "arm/v7"}
 
 
 class Names:
-    """Reads and spells the names of images, by the configured upstreams."""
+    """Reads the names of images, by the configured upstreams."""
 
     def __init__(self, settings: Settings) -> None:
         self._routes = routes(settings)
@@ -54,13 +53,6 @@ class Names:
         if not isinstance(route, GetManifest):
             raise InvalidName("not the name of an image")
         return route
-
-
-def spelled(upstream: str, repository: Repository, reference: Reference) -> str:
-    """The full name, in which nothing is left to a default:
-    `docker.io/library/alpine:3.20`, `quay.io/team/app@sha256:…`.
-    """
-    return f"{upstream}/{repository}{'@' if isinstance(reference, Digest) else ':'}{reference}"
 
 
 def own_platform() -> str:

@@ -16,12 +16,13 @@ from proxy.bundles.export_pages import export_pages
 from proxy.bundles.exports import Exports
 from proxy.bundles.importing_made import open_importing
 from proxy.cache.assembly import Cache
+from proxy.cache.pin_records import name_of
 from proxy.config import Settings
 from proxy.explain.history import Historian
 from proxy.explain.pages import pages as history_pages
 from proxy.keeping import Keeping
 from proxy.keeping.pages import pages as keeping_pages
-from proxy.naming import Names, spelled
+from proxy.naming import Names
 from proxy.ports import Clock, Observe, Upstream
 from proxy.quotas import Quotas
 from proxy.quotas import pages as quota_pages
@@ -92,6 +93,7 @@ class Services:
             parts.names,
             observe=parts.observe,
             clock=parts.clock,
+            hand_on=parts.telemetry.hand_on,
         )
         await stack.enter_async_context(keeping)
         self._pages += keeping_pages(keeping)
@@ -115,6 +117,7 @@ class Services:
             parts.backing.records,
             parts.backing.coordination,
             pulled=self._savings.ledger.pulled,
+            observe=parts.observe,
             clock=parts.clock,
         )
         await stack.enter_async_context(schedule)
@@ -159,7 +162,7 @@ def _rehearsals(parts: Parts) -> Rehearsals:
 
 def _savings(parts: Parts) -> Savings:
     ledger = Ledger(
-        spell=spelled,
+        spell=name_of,
         seconds=parts.telemetry.saved_s,
         observe=parts.observe,
         clock=parts.clock,

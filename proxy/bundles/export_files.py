@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from proxy.errors import BadBundle
+from proxy.storage.files import sync_folder
 
 PARTIAL = ".partial"
 FILE_MODE = 0o600
@@ -210,12 +211,3 @@ def write_whole(path: Path, body: bytes) -> None:
         os.fsync(file.fileno())
     partial.rename(path)
     sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Force names to the disk. Raises `OSError`."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

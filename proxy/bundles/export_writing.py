@@ -15,8 +15,9 @@ from typing import Protocol
 from proxy.bundles import archive
 from proxy.bundles.contents import Blob, Contents
 from proxy.bundles.export_client import Readable, Take
-from proxy.bundles.export_files import PARTIAL, Growing, beside, sync_folder
+from proxy.bundles.export_files import PARTIAL, Growing, beside
 from proxy.errors import BadBundle
+from proxy.storage.files import sync_folder
 
 _PIECE = 1024 * 1024
 # What is exported may be private.

@@ -16,29 +16,23 @@ from typing import Any
 from proxy.bundles import archive
 from proxy.bundles.contents import Blob, Contents, Image, Place, Referrer
 from proxy.bundles.contents_reading import decode
-from proxy.cache.closure import Closure, Piece, Platforms
+from proxy.cache.closure import Closure, Piece
+from proxy.cache.pin_records import name_of
+from proxy.cache.platforms import Platforms
 from proxy.cache.traffic import Urgency, working_as
 from proxy.errors import BadBundle, EntrepotError
-from proxy.naming import Names, spelled
+from proxy.naming import Names
 from proxy.oci.digest import Digest
 from proxy.oci.manifests import SCHEMA1_TYPES, Descriptor, Manifest, children
 from proxy.oci.names import Tag
 from proxy.ports import Clock, Upstream
+from proxy.wishes import Wish
 
 CLIENT = "export"
 """For whom its traffic is counted."""
 
 _AT_ONCE = 4
 _TEXT_PIECE = 256 * 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
-    """`platforms`: None for all of them."""
-
-    images: Sequence[str]
-    platforms: tuple[str, ...] | None
-    referrers: bool
 
 
 @dataclass(slots=True)
@@ -58,7 +52,7 @@ class _Gathered:
                 key = (piece.subject, image.place, piece.descriptor.digest)
                 self.referrers.setdefault(key, _referrer(piece, piece.subject, image.place))
 
-    def contents(self, *, created: int, platforms: tuple[str, ...] | None) -> Contents:
+    def contents(self, *, created: int, platforms: Platforms) -> Contents:
         """All of it as the contents of a new, full bundle. Takes a while for many."""
         blobs = [
             Blob(descriptor=_typed(piece.descriptor), kind=piece.kind, places=tuple(sorted(places)))
@@ -73,7 +67,7 @@ class _Gathered:
             created=created,
             receipts=(),
             bundles=(),
-            platforms=platforms,
+            platforms=_names(platforms),
             images=images,
             referrers=tuple(self.referrers.values()),
             blobs=tuple(blobs),
@@ -99,22 +93,19 @@ class Exports:
         self._upstreams = upstreams
         self._clock = clock
 
-    async def plan(self, wanted: Wanted) -> AsyncGenerator[dict[str, Any], None]:
+    async def plan(self, wish: Wish) -> AsyncGenerator[dict[str, Any], None]:
         """A line for each image: `{"image": its name as given, "name": in full, "blobs",
-        "bytes"}`, with a `"warning"` if it may be another by now, or `{"image", "problem"}`; then the contents as text in pieces,
-        `{"contents"}`, and `{"done"}`.
+        "bytes"}`, with a `"warning"` if it may be another by now, or `{"image", "problem"}`;
+        then the contents as text in pieces, `{"contents"}`, and `{"done"}`.
 
         Raises `BadBundle` at the end if an image can't be had whole.
         """
         gate = asyncio.Semaphore(_AT_ONCE)
         with working_as(Urgency.WARM, CLIENT):
-            tasks = [
-                asyncio.create_task(self._walk(name, wanted, gate))
-                for name in dict.fromkeys(wanted.images)
-            ]
+            tasks = [asyncio.create_task(self._walk(name, wish, gate)) for name in wish.images]
         gathered, problems = _Gathered(), 0
         try:
-            for name, task in zip(dict.fromkeys(wanted.images), tasks, strict=True):
+            for name, task in zip(wish.images, tasks, strict=True):
                 try:
                     image, pieces = await task
                 except EntrepotError as error:
@@ -133,27 +124,26 @@ class Exports:
             many = "1 image" if problems == 1 else f"{problems} images"
             raise BadBundle(f"{many} of {len(tasks)} can't be had whole, so there is no bundle")
         created = int(self._clock())
-        text = await asyncio.to_thread(_text, gathered, created, wanted.platforms)
+        text = await asyncio.to_thread(_text, gathered, created, wish.platforms)
         for at in range(0, len(text), _TEXT_PIECE):
             yield {"contents": text[at : at + _TEXT_PIECE]}
         yield {"done": True}
 
     async def _walk(
-        self, name: str, wanted: Wanted, gate: asyncio.Semaphore
+        self, name: str, wish: Wish, gate: asyncio.Semaphore
     ) -> tuple[Image, list[Piece]]:
         """All of one image. Raises `EntrepotError` if anything is missing."""
         route, _ = self._names.understood(name)
         upstream = self._upstreams[route.upstream]
-        platforms = Platforms.all() if wanted.platforms is None else Platforms.of(wanted.platforms)
         pieces: list[Piece] = []
         async with gate:
             async for piece in self._closure.walk(
                 upstream,
                 route.repository,
                 route.reference,
-                platforms=platforms,
+                platforms=wish.platforms,
                 fetch=True,
-                referrers=wanted.referrers,
+                referrers=wish.referrers,
                 # A bundle without signatures would only be found out where there are none.
                 certain=True,
             ):
@@ -165,11 +155,11 @@ class Exports:
         top = pieces[0].descriptor
         below = (one for one in pieces if one.depth == 1 and not one.referrer)
         if pieces[0].kind == "index" and not any(below):
-            raise BadBundle(f"it has nothing for {', '.join(wanted.platforms or ())}")
+            raise BadBundle(f"it has nothing for {', '.join(_names(wish.platforms) or ())}")
         place = Place(upstream.name, route.repository)
         tag = route.reference if isinstance(route.reference, Tag) else None
         reference = top.digest if tag is None else tag
-        full = spelled(upstream.name, route.repository, reference)
+        full = name_of(upstream.name, route.repository, reference)
         return Image(name=full, place=place, tag=tag, descriptor=top), pieces
 
 
@@ -195,7 +185,11 @@ def _typed(descriptor: Descriptor) -> Descriptor:
     )
 
 
-def _text(gathered: _Gathered, created: int, platforms: tuple[str, ...] | None) -> str:
+def _names(platforms: Platforms) -> tuple[str, ...] | None:
+    return None if platforms.wanted is None else tuple(sorted(platforms.wanted))
+
+
+def _text(gathered: _Gathered, created: int, platforms: Platforms) -> str:
     body = gathered.contents(created=created, platforms=platforms).encode()
     # Nothing is given out that the other side would not take.
     decode(body)

@@ -9,14 +9,15 @@ Source: image-spec `image-layout.md`; names: containerd's and containers/image's
 
 from __future__ import annotations
 
-import re
-
 from proxy.bundles.foreign_files import JSON_MAX, Files, json_of
 from proxy.bundles.foreign_found import Found, FoundBlob, FoundImage, Kind
 from proxy.bundles.reader_media import read, size_of
+from proxy.cache.platforms import index_entries
 from proxy.errors import BadBundle, BadUpstreamAnswer, InvalidDigest
 from proxy.oci.digest import Digest
+from proxy.oci.listings import subject_of
 from proxy.oci.manifests import (
+    DEPTH_MAX,
     INDEX_TYPES,
     MEDIA_TYPES,
     SCHEMA1_TYPES,
@@ -28,10 +29,7 @@ from proxy.oci.manifests import (
 )
 
 _IMAGES_MAX = 10_000
-_DEPTH_MAX = 8
 _NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
-# cosign's tags, and the fallback tag of the referrers API.
-_ABOUT = re.compile(r"(sha256|sha512)-([a-f0-9]{64,128})(?:\.[a-z]+)?", re.ASCII)
 
 
 def is_layout(files: Files) -> bool:
@@ -78,16 +76,13 @@ class _Walk:
             below = children(_as_manifest(root, body))
         except BadUpstreamAnswer as error:
             raise BadBundle(f"{root.digest}: {error}") from error
-        about = next((match for name in names if (match := _ABOUT.fullmatch(name))), None)
-        subject = below.subject
-        if subject is None and about is not None:
-            subject = Digest.parse(f"{about[1]}:{about[2]}")
+        tag = next((name for name in names if subject_of(name) is not None), None)
         return FoundImage(
             root=root,
             closure=self._closure(root.digest),
-            names=() if about is not None else names,
-            subject=subject,
-            tag=None if about is None else about[0],
+            names=() if tag is not None else names,
+            subject=below.subject or (None if tag is None else subject_of(tag)),
+            tag=tag,
             artifact_type=below.artifact_type,
             platforms=self._sparse.get(root.digest),
         )
@@ -107,7 +102,7 @@ class _Walk:
         digest = descriptor.digest
         if digest in self._below:
             return self._found.blobs[digest]
-        if depth > _DEPTH_MAX:
+        if depth > DEPTH_MAX:
             raise BadBundle("the layout has indexes that nest too deep")
         place = self._files.place(f"blobs/{digest.algorithm}/{digest.hex}")
         if place is None:
@@ -135,7 +130,7 @@ class _Walk:
         if len(needed) < len(below.manifests):
             if not needed:
                 raise BadBundle(f"the layout lacks all images of the index {digest}")
-            self._sparse[digest] = _platforms(body, {str(child.digest) for child in needed})
+            self._sparse[digest] = _platforms(body, {child.digest for child in needed})
         config = json_object(body, "the manifest").get("config")
         own = config.get("digest") if isinstance(config, dict) else None
         for child in below.blobs:
@@ -189,12 +184,13 @@ def _media_type(descriptor: Descriptor, body: bytes) -> str:
     return media_type
 
 
-def _platforms(index: bytes, here: set[str]) -> frozenset[str]:
-    found = set()
-    entries = json_object(index, "the index").get("manifests")
-    for entry in entries if isinstance(entries, list) else []:
-        if entry.get("digest") in here and isinstance(entry.get("platform"), dict):
-            said = entry["platform"]
-            parts = [said.get("os"), said.get("architecture"), said.get("variant")]
-            found.add("/".join(part for part in parts if isinstance(part, str) and part))
-    return frozenset(found - {""})
+def _platforms(index: bytes, here: set[Digest]) -> frozenset[str]:
+    """Those of the images that are here. Raises `BadBundle`."""
+    try:
+        return frozenset(
+            platform
+            for digest, platform, subject in index_entries(index)
+            if digest in here and platform and subject is None
+        )
+    except InvalidDigest as error:
+        raise BadBundle(f"an index of the layout: {error}") from error

@@ -16,6 +16,7 @@ from proxy.cache.closure import Platforms
 from proxy.errors import BadBundle, BadUpstreamAnswer, InvalidDigest
 from proxy.oci.digest import Digest
 from proxy.oci.manifests import (
+    DEPTH_MAX,
     INDEX_TYPES,
     MEDIA_TYPES,
     SCHEMA1_TYPES,
@@ -25,8 +26,6 @@ from proxy.oci.manifests import (
     children,
     json_object,
 )
-
-_DEPTH_MAX = 8
 
 Body = Callable[[Place, Digest], Awaitable[bytes]]
 """The verified bytes of a manifest. Raises `BadBundle` where there is none."""
@@ -107,7 +106,7 @@ class _Walk:
                 continue
             if place not in self._listed.get(digest, ()):
                 raise BadBundle(f"the bundle lacks {digest}, which {needed_by} of {place} needs")
-            if depth > _DEPTH_MAX:
+            if depth > DEPTH_MAX:
                 raise BadBundle("the bundle has indexes that nest too deep")
             closure[digest] = None
             below = await self._below(place, descriptor, needed_by, referrer=referrer)

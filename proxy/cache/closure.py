@@ -27,9 +27,10 @@ from proxy.errors import (
     UpstreamUnavailable,
 )
 from proxy.oci.digest import Digest
+from proxy.oci.listings import referrer_of, signature_tags
 from proxy.oci.manifests import (
+    DEPTH_MAX,
     INDEX_TYPES,
-    MEDIA_TYPES,
     Descriptor,
     Manifest,
     children,
@@ -39,11 +40,6 @@ from proxy.oci.names import Reference, Repository, Tag
 from proxy.ports import Upstream
 
 __all__ = ["Closure", "Kind", "Piece", "Platforms"]
-
-# Signatures before the referrers API: cosign's tags.
-_COSIGN = ("sig", "att", "sbom")
-# What nests deeper is no image; so nothing here runs away.
-_DEPTH_MAX = 8
 
 Kind = Literal["index", "manifest", "config", "layer"]
 
@@ -139,7 +135,7 @@ class Closure:
 
     async def _down(self, walk: _Walk, manifest: Manifest, met: _Met) -> AsyncIterator[Piece]:
         descriptor, body = manifest.descriptor, manifest.body
-        if descriptor.digest in walk.seen or met.depth > _DEPTH_MAX:
+        if descriptor.digest in walk.seen or met.depth > DEPTH_MAX:
             return
         walk.seen.add(descriptor.digest)
         is_index = descriptor.media_type in INDEX_TYPES
@@ -222,8 +218,7 @@ class Closure:
         for found in await self._referrers(walk, digest):
             async for piece in self._child(walk, found, met):
                 yield piece
-        for kind in _COSIGN:
-            tag = Tag.parse(f"{digest.algorithm}-{digest.hex}.{kind}")
+        for tag in signature_tags(digest):
             # They move, as when one more signs.
             held = await (self._fetched(walk, tag) if walk.fetch else self._held(walk, tag))
             if held is not None:
@@ -259,18 +254,4 @@ class Closure:
             if walk.certain:
                 raise
             return []
-        return [one for one in map(_referrer, descriptors) if one is not None]
-
-
-def _referrer(entry: dict[str, object]) -> Descriptor | None:
-    match entry:
-        case {"mediaType": str(media_type), "digest": str(text), "size": int(size)}:
-            try:
-                digest = Digest.parse(text)
-            except InvalidDigest:
-                return None
-            if media_type in MEDIA_TYPES:
-                return Descriptor(media_type=media_type, digest=digest, size=size)
-        case _:
-            pass
-    return None
+        return [one for one in map(referrer_of, descriptors) if one is not None]

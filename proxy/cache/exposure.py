@@ -8,10 +8,10 @@ own decision. Upstreams without credentials show what they show to anyone.
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from typing import Literal
 
 from proxy.cache.facts import Facts
+from proxy.cache.globs import matches
 from proxy.cache.lru import Lru
 from proxy.cache.records import Exposure
 from proxy.cache.single import SingleFlight
@@ -59,7 +59,7 @@ class ExposureGuard:
             case "public":
                 await self._check_public(upstream, repository, kind, reference)
             case patterns:
-                if not any(fnmatchcase(repository, pattern) for pattern in patterns):
+                if not any(matches(pattern, repository) for pattern in patterns):
                     raise NotExposed(
                         f"{upstream.name}/{repository} is not in `expose` of this upstream"
                     )
@@ -78,7 +78,7 @@ class ExposureGuard:
                 exposure, life = known
                 return Standing((life,), exposure.checked_at, exposure.checked_at + self._recheck_s)
             case patterns:
-                allowed = any(fnmatchcase(repository, pattern) for pattern in patterns)
+                allowed = any(matches(pattern, repository) for pattern in patterns)
                 return Standing() if allowed else None
 
     async def known(self, upstream: Upstream, repository: Repository) -> bool:
@@ -91,7 +91,7 @@ class ExposureGuard:
             case "public":
                 return await self._facts.exposure(upstream, repository) is not None
             case patterns:
-                return any(fnmatchcase(repository, pattern) for pattern in patterns)
+                return any(matches(pattern, repository) for pattern in patterns)
 
     async def _check_public(
         self,

@@ -9,10 +9,7 @@ because somebody mistyped an address.
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
-from fnmatch import translate
-from functools import lru_cache
 from typing import Literal, cast, get_args
 
 from proxy.cache.records import VERSION
@@ -69,13 +66,10 @@ class Pin:
 
 
 def name_of(upstream: str, repository: str, reference: Reference) -> str:
-    """An image's full name."""
+    """An image's full name, in which nothing is left to a default:
+    `docker.io/library/alpine:3.20`, `quay.io/team/app@sha256:…`.
+    """
     return f"{upstream}/{repository}{'@' if isinstance(reference, Digest) else ':'}{reference}"
-
-
-def matches(pattern: str, name: str) -> bool:
-    """Whether a full name matches: `*` is any text, `?` one character, `[ab]` one of these."""
-    return _compiled(pattern).match(name) is not None
 
 
 def encode_pin(pin: Pin) -> bytes:
@@ -129,11 +123,6 @@ def decode_pin(value: bytes) -> Pin | None:
             )
         case _:
             return None
-
-
-@lru_cache(maxsize=1024)
-def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(translate(pattern))
 
 
 _WORDS = ("pattern", "upstream", "repository", "reference", "group", "url")

@@ -18,14 +18,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from proxy.cache import keys
-from proxy.cache.pin_records import (
-    Pin,
-    PinnedImage,
-    Source,
-    encode_pin,
-    matches,
-    name_of,
-)
+from proxy.cache.globs import matches
+from proxy.cache.pin_records import Pin, PinnedImage, Source, encode_pin, name_of
 from proxy.cache.pin_store import Unwritten, kept_by, key_of, read
 from proxy.cache.vouching import group_of
 from proxy.errors import StorageUnavailable

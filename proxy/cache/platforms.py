@@ -1,8 +1,8 @@
-"""Which images of an index somebody wants."""
+"""What an index lists, and which of its images somebody wants."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from proxy.oci.digest import Digest
@@ -30,19 +30,14 @@ class Platforms:
     def chosen(self, index: bytes) -> dict[Digest, str]:
         """The wanted manifests of an index, and the platform of each.
 
-        Raises `BadUpstreamAnswer`.
+        What is about another entry goes with it. Raises as `index_entries`.
         """
-        entries = json_object(index, "the index").get("manifests")
         found: dict[Digest, str] = {}
         about: list[tuple[Digest, str]] = []
-        for entry in entries if isinstance(entries, list) else []:
-            if not isinstance(entry, dict) or not isinstance(entry.get("digest"), str):
-                continue
-            digest, annotations = Digest.parse(entry["digest"]), entry.get("annotations")
-            subject = annotations.get(_ABOUT) if isinstance(annotations, dict) else None
-            if isinstance(subject, str):
+        for digest, platform, subject in index_entries(index):
+            if subject is not None:
                 about.append((digest, subject))
-            elif self._wants(platform := _spelled(entry.get("platform"))):
+            elif self._wants(platform):
                 found.setdefault(digest, platform)
         named = {str(digest): platform for digest, platform in found.items()}
         for digest, subject in about:
@@ -54,6 +49,31 @@ class Platforms:
         if self.wanted is None or not platform:
             return True
         return platform in self.wanted or platform.rpartition("/")[0] in self.wanted
+
+
+def index_entries(body: bytes) -> Iterator[tuple[Digest, str, str | None]]:
+    """Each manifest of an index, its platform, and the digest of the entry that it is about.
+
+    The platform is `os/architecture[/variant]`, empty if none is told; the subject is None
+    for images, which come first. What is about an image (BuildKit's attestations, which call
+    themselves `unknown/unknown`) has the platform of that. Raises `BadUpstreamAnswer`,
+    `InvalidDigest`.
+    """
+    entries = json_object(body, "the index").get("manifests")
+    named: dict[str, str] = {}
+    about: list[tuple[Digest, str]] = []
+    for entry in entries if isinstance(entries, list) else []:
+        if not isinstance(entry, dict) or not isinstance(entry.get("digest"), str):
+            continue
+        digest, annotations = Digest.parse(entry["digest"]), entry.get("annotations")
+        subject = annotations.get(_ABOUT) if isinstance(annotations, dict) else None
+        if isinstance(subject, str):
+            about.append((digest, subject))
+        else:
+            named[str(digest)] = platform = _spelled(entry.get("platform"))
+            yield digest, platform, None
+    for digest, subject in about:
+        yield digest, named.get(subject, ""), subject
 
 
 def _spelled(platform: object) -> str:

@@ -1,18 +1,15 @@
 """Which rule holds for a tag. Pure.
 
-A pattern is a shell's: `*` is any text, slashes included, `?` one character, `[ab]`
-one of these. It is compared with the whole of the repository and the whole of the
-tag, case counts, and the first rule that matches is the only one.
+A pattern (see `globs.py`) is compared with the whole of the repository and the whole of
+the tag, and the first rule that matches is the only one.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from fnmatch import translate
-from functools import lru_cache
 
+from proxy.cache.globs import matches
 from proxy.oci.names import Repository, Tag
 
 
@@ -33,16 +30,9 @@ class Rule:
 def rule_for(rules: Sequence[Rule], upstream: str, repository: Repository, tag: Tag) -> Rule | None:
     """The first that matches, with or without the upstream's name in front."""
     for rule in rules:
-        in_repository, in_tag = _compiled(rule.match)
-        if in_tag.match(tag) is not None and (
-            in_repository.match(repository) is not None
-            or in_repository.match(f"{upstream}/{repository}") is not None
+        of_repository, _, of_tag = rule.match.rpartition(":")
+        if matches(of_tag, tag) and (
+            matches(of_repository, repository) or matches(of_repository, f"{upstream}/{repository}")
         ):
             return rule
     return None
-
-
-@lru_cache(maxsize=4096)
-def _compiled(match: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    repository, _, tag = match.rpartition(":")
-    return re.compile(translate(repository)), re.compile(translate(tag))

@@ -20,6 +20,7 @@ from proxy.cli.images import (
     ManifestsOption,
     NoReferrersOption,
     PlatformsOption,
+    ValuesOption,
     chosen,
     wish,
 )
@@ -55,6 +56,7 @@ def export(
     file: FileOption = None,
     manifests: ManifestsOption = None,
     charts: ChartsOption = None,
+    values: ValuesOption = None,
     platforms: PlatformsOption = None,
     all_platforms: AllPlatformsOption = False,
     no_referrers: NoReferrersOption = False,
@@ -74,7 +76,7 @@ def export(
     if folder and split is not None:
         raise typer.BadParameter("only one of --folder and --split")
     wanted = wish(
-        chosen(images, file, manifests, charts),
+        chosen(images, file, manifests, charts, values),
         platforms,
         every=all_platforms,
         no_referrers=no_referrers,

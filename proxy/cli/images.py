@@ -51,7 +51,7 @@ def chosen(
     file: Path | None,
     manifests: Sequence[Path] | None,
     charts: Sequence[Path] | None,
-    values: Sequence[Path] | None = None,
+    values: Sequence[Path] | None,
 ) -> list[str]:
     """The names of all images that the command line means, or the end of the program."""
     from proxy.images import ImagesError, gathered  # noqa: PLC0415 - only these commands need it

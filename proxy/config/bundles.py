@@ -3,20 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-
-def _files(value: Any) -> Any:
-    """Lists as YAML makes them; a lone file is a slip worth telling."""
-    if value is None:
-        return ()
-    if isinstance(value, str):
-        raise ValueError(  # noqa: TRY004 - pydantic takes ValueError
-            "must be a list of files, such as [/etc/entrepot/low-side.pub]"
-        )
-    return tuple(value) if isinstance(value, list) else value
+from proxy.config.values import listed
 
 
 class BundleSettings(BaseModel):
@@ -26,7 +17,9 @@ class BundleSettings(BaseModel):
         frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True
     )
 
-    keys: Annotated[tuple[Path, ...], BeforeValidator(_files)] = Field(
+    keys: Annotated[
+        tuple[Path, ...], listed("a list of files, such as [/etc/entrepot/low-side.pub]")
+    ] = Field(
         default=(),
         description="Files with public keys (`entrepot keys` makes them). With any here only "
         "bundles signed with one of them are let in, whatever the command says; without, the "

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from proxy.config.units import SecondsOrNone
-from proxy.config.values import Text
+from proxy.config.values import Text, listed
 
 _IMAGE = re.compile(r"[A-Za-z0-9._/:@*?\[\]!-]+", re.ASCII)
 
@@ -23,13 +23,7 @@ def image_or_pattern(value: str) -> str:
     return value
 
 
-def _list(value: Any) -> Any:
-    """Lists as YAML makes them; a lone item is a slip worth telling."""
-    if value is None:
-        return ()
-    if isinstance(value, str | dict):
-        raise ValueError("must be a list")  # noqa: TRY004 - pydantic takes ValueError
-    return tuple(value) if isinstance(value, list) else value
+_Images = Annotated[Text, AfterValidator(image_or_pattern)]
 
 
 class RetentionRule(BaseModel):
@@ -39,14 +33,15 @@ class RetentionRule(BaseModel):
         frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True
     )
 
-    match: Annotated[Text, AfterValidator(image_or_pattern)] = Field(
+    match: _Images = Field(
         description="A pattern of full names with `*` (slashes, too) and `?`, such as "
         "`ghcr.io/ours/*:pr-*`; `*` is all."
     )
     unused_s: SecondsOrNone = Field(
         default=None,
         gt=0,
-        description="Drop what nobody has pulled for so long; unset: whatever its last pull.",
+        description="Drop what nobody has pulled for so long; a warm-up is no pull, and for a "
+        "tag never pulled time counts from when it came. Unset: whatever its last pull.",
     )
     newest: Annotated[int | None, Field(ge=0)] = Field(
         default=None, description="So many of each repository stay in any case, the newest."
@@ -66,14 +61,12 @@ class KeepSettings(BaseModel):
         frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True
     )
 
-    pins: Annotated[
-        tuple[Annotated[Text, AfterValidator(image_or_pattern)], ...], BeforeValidator(_list)
-    ] = Field(
+    pins: Annotated[tuple[_Images, ...], listed()] = Field(
         default=(),
         description="Images and patterns of full names that are never evicted, such as "
         "`docker.io/library/*:*-slim`; once they are here.",
     )
-    retention: Annotated[tuple[RetentionRule, ...], BeforeValidator(_list)] = Field(
+    retention: Annotated[tuple[RetentionRule, ...], listed("a list of rules")] = Field(
         default=(),
         description="Rules by pattern for how long tags stay that are not pinned; see the table "
         "below. Without: until room is needed.",

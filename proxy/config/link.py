@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from proxy.config.problems import suggestion
+from proxy.config.values import listed
 
 UNLIMITED = "unlimited"
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -113,12 +114,6 @@ def _zone(value: Any) -> Any:
     return str(value)
 
 
-def _tuple(value: Any) -> Any:
-    if isinstance(value, dict):
-        raise ValueError('must be a list, such as [{from: "08:00", to: "18:00", rate: 20Mbit/s}]')  # noqa: TRY004 - pydantic takes ValueError
-    return () if value is None else tuple(value) if isinstance(value, list) else value
-
-
 Rate = Annotated[str, BeforeValidator(_rate)]
 """Text; `parse_rate` says how much it is."""
 Time = Annotated[str, BeforeValidator(_time)]
@@ -161,7 +156,10 @@ class UpstreamLinkSettings(BaseModel):
         description="Most that is fetched, such as `20Mbit/s` or `2.5MB/s` (what TCP and TLS add, "
         "some 4 %, comes on top).",
     )
-    hours: Annotated[tuple[LinkHours, ...], BeforeValidator(_tuple)] = Field(
+    hours: Annotated[
+        tuple[LinkHours, ...],
+        listed('a list, such as [{from: "08:00", to: "18:00", rate: 20Mbit/s}]'),
+    ] = Field(
         default=(),
         description='Other rates at certain hours: `[{days: mon-fri, from: "08:00", to: "18:00", '
         "rate: 20Mbit/s}]`; the first that fits holds.",

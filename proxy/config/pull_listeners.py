@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from proxy.config.moments import MomentOrNone
-from proxy.config.values import Listen
-
-
-def _list(value: Any) -> Any:
-    if value is None:
-        return ()
-    if isinstance(value, str | dict):
-        raise ValueError(  # noqa: TRY004 - pydantic takes ValueError
-            "must be a list, such as [{listen: '0.0.0.0:5010', as_of: 2026-10-01}]"
-        )
-    return tuple(value) if isinstance(value, list) else value
+from proxy.config.values import Listen, listed
 
 
 class PullListener(BaseModel):
@@ -35,4 +25,7 @@ class PullListener(BaseModel):
     )
 
 
-PullListeners = Annotated[tuple[PullListener, ...], BeforeValidator(_list)]
+PullListeners = Annotated[
+    tuple[PullListener, ...],
+    listed("a list, such as [{listen: '0.0.0.0:5010', as_of: 2026-10-01}]"),
+]

@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from proxy.config import secrets
 from proxy.config.problems import Loc, Origins, Problem
-from proxy.config.values import Secret, Text
+from proxy.config.values import Secret, Text, listed
 
 CREDENTIAL_SECRETS = ("username", "password")
 
@@ -51,17 +51,6 @@ def _reserve(value: Any) -> str:
     return text
 
 
-def _list(value: Any) -> Any:
-    """Lists as YAML makes them; a lone entry is a slip worth telling."""
-    if value is None:
-        return ()
-    if isinstance(value, str | dict):
-        raise ValueError(  # noqa: TRY004 - pydantic takes ValueError
-            "must be a list, such as [{username: robot, password_file: /run/secrets/robot}]"
-        )
-    return tuple(value) if isinstance(value, list) else value
-
-
 class CredentialSettings(BaseModel):
     """One more login at an upstream."""
 
@@ -80,7 +69,10 @@ class CredentialSettings(BaseModel):
 
 QuotaReserve = Annotated[str, BeforeValidator(_reserve)]
 """`10` or `10%`; see `Reserve.parse`."""
-CredentialList = Annotated[tuple[CredentialSettings, ...], BeforeValidator(_list)]
+CredentialList = Annotated[
+    tuple[CredentialSettings, ...],
+    listed("a list, such as [{username: robot, password_file: /run/secrets/robot}]"),
+]
 
 
 def with_secrets(

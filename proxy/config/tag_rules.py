@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from proxy.config.units import SecondsOrNone
-from proxy.config.values import Text
+from proxy.config.values import Text, listed
 
 _PATTERN = re.compile(r"[a-z0-9._/*?\[\]!-]+:[A-Za-z0-9._*?\[\]!-]+", re.ASCII)
 
@@ -20,17 +20,6 @@ def _pattern(value: str) -> str:
             "of the colon)"
         )
     return value
-
-
-def _list(value: Any) -> Any:
-    """Lists as YAML makes them; a lone rule is a slip worth telling."""
-    if value is None:
-        return ()
-    if isinstance(value, str | dict):
-        raise ValueError(  # noqa: TRY004 - pydantic takes ValueError
-            "must be a list of rules, such as [{match: '*:v*', immutable: true}]"
-        )
-    return tuple(value) if isinstance(value, list) else value
 
 
 class TagRule(BaseModel):
@@ -68,4 +57,6 @@ class TagRule(BaseModel):
         return self
 
 
-TagRules = Annotated[tuple[TagRule, ...], BeforeValidator(_list)]
+TagRules = Annotated[
+    tuple[TagRule, ...], listed("a list of rules, such as [{match: '*:v*', immutable: true}]")
+]

@@ -104,13 +104,17 @@ def key_prefix(value: str) -> str:
     return value
 
 
-def _tuple(value: Any) -> Any:
-    """Lists as YAML makes them; a lone string is a slip worth telling."""
-    if value is None:
-        return ()
-    if isinstance(value, str):
-        raise ValueError("must be a list, such as [a, b]")  # noqa: TRY004 - pydantic takes ValueError
-    return tuple(value) if isinstance(value, list) else value
+def listed(what: str = "a list, such as [a, b]") -> BeforeValidator:
+    """Lists as YAML makes them. A lone item is a slip worth telling: `must be {what}`."""
+
+    def read(value: Any) -> Any:
+        if value is None:
+            return ()
+        if isinstance(value, str | dict):
+            raise ValueError(f"must be {what}")  # noqa: TRY004 - pydantic takes ValueError
+        return tuple(value) if isinstance(value, list) else value
+
+    return BeforeValidator(read)
 
 
 def _split(value: Any) -> Any:
@@ -139,8 +143,8 @@ Listen = Annotated[str, AfterValidator(_listen)]
 """`host:port`; see `host_and_port`."""
 HostPort = Annotated[str, AfterValidator(_host_port)]
 """`host[:port]`, lower case."""
-HostPorts = Annotated[tuple[HostPort, ...], BeforeValidator(_tuple)]
-HostPortsOrText = Annotated[tuple[HostPort, ...], BeforeValidator(_tuple), BeforeValidator(_split)]
+HostPorts = Annotated[tuple[HostPort, ...], listed()]
+HostPortsOrText = Annotated[tuple[HostPort, ...], listed(), BeforeValidator(_split)]
 """Also `a, b`, for settings that are environment variables."""
 Url = Annotated[str, BeforeValidator(_plain_text), AfterValidator(_upstream_url)]
 """No trailing slash, no query, no user."""

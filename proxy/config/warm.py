@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from proxy.config.cron import Cron
 from proxy.config.link import Zone
-from proxy.config.values import Text
+from proxy.config.values import Text, listed
 
 ALL_PLATFORMS = "all"
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(/[a-z0-9_.]+)?", re.ASCII)
@@ -24,17 +24,8 @@ def platform_name(value: str) -> str:
     return value
 
 
-def _list(value: Any) -> Any:
-    """Lists as YAML makes them; a lone value is a slip worth telling."""
-    if value is None:
-        return ()
-    if isinstance(value, str | dict):
-        raise ValueError("must be a list, such as [a, b]")  # noqa: TRY004 - pydantic takes ValueError
-    return tuple(value) if isinstance(value, list) else value
-
-
 Platform = Annotated[Text, AfterValidator(platform_name)]
-PlatformNames = Annotated[tuple[Platform, ...], BeforeValidator(_list)]
+PlatformNames = Annotated[tuple[Platform, ...], listed()]
 
 _STRICT = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=True)
 
@@ -47,19 +38,19 @@ class WarmRun(BaseModel):
     cron: Cron = Field(
         description="When: minute, hour, day of month, month, day of week, as in crontab."
     )
-    images: Annotated[tuple[Text, ...], BeforeValidator(_list)] = Field(
+    images: Annotated[tuple[Text, ...], listed()] = Field(
         default=(), description="Names of images, as one would pull them."
     )
     file: Path | None = Field(
         default=None, description="A file with names, one a line; read anew each time."
     )
-    manifests: Annotated[tuple[Path, ...], BeforeValidator(_list)] = Field(
+    manifests: Annotated[tuple[Path, ...], listed()] = Field(
         default=(), description="Kubernetes manifests, files or folders, whose images are meant."
     )
-    helm_charts: Annotated[tuple[Path, ...], BeforeValidator(_list)] = Field(
+    helm_charts: Annotated[tuple[Path, ...], listed()] = Field(
         default=(), description="Helm charts, folders or `.tgz`, whose images are meant."
     )
-    helm_values: Annotated[tuple[Path, ...], BeforeValidator(_list)] = Field(
+    helm_values: Annotated[tuple[Path, ...], listed()] = Field(
         default=(), description="Files of values for these charts; the last one wins."
     )
     platforms: PlatformNames = Field(default=(), description="Unset: those of `warm`.")
@@ -102,7 +93,7 @@ class WarmSettings(BaseModel):
         default=None,
         description="The time zone of every `cron`, such as `Europe/Berlin`; unset: the system's.",
     )
-    schedule: Annotated[tuple[WarmRun, ...], BeforeValidator(_list)] = Field(
+    schedule: Annotated[tuple[WarmRun, ...], listed()] = Field(
         default=(), description="What is brought when; see the table below."
     )
     learned: WarmLearned | None = Field(

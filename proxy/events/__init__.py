@@ -12,6 +12,7 @@ from proxy.events.fills import (
     TagMoved,
     WarmedUp,
     WarmTrigger,
+    WarmUpFailed,
 )
 from proxy.events.serving import (
     NotHeld,
@@ -76,6 +77,7 @@ __all__ = [
     "TokenFetched",
     "UpstreamAnswered",
     "WarmTrigger",
+    "WarmUpFailed",
     "WarmedUp",
 ]
 
@@ -108,4 +110,5 @@ Event = (
     | CoordinationAsked
     | LeaseMoved
     | WarmedUp
+    | WarmUpFailed
 )

@@ -68,3 +68,10 @@ class WarmedUp:
     complete: int
     incomplete: int
     fetched_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmUpFailed:
+    """A scheduled warm-up did not come to its end; it is tried again at its next time."""
+
+    trigger: WarmTrigger

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from proxy.cache.assembly import Cache
+from proxy.cache.pin_records import name_of
 from proxy.errors import BadUpstreamAnswer, InvalidTag
-from proxy.naming import Names, for_platform, own_platform, spelled
+from proxy.naming import Names, for_platform, own_platform
 from proxy.oci.digest import Digest
 from proxy.oci.manifests import INDEX_TYPES, Descriptor, children
 from proxy.oci.names import Repository
@@ -51,7 +52,7 @@ class Historian:
         )
         platform = platform or own_platform()
         return {
-            "image": spelled(upstream.name, route.repository, tag),
+            "image": name_of(upstream.name, route.repository, tag),
             "platform": platform,
             "earlier": len(moves) > newest,
             "moves": [

@@ -17,6 +17,7 @@ from proxy.cache.assembly import Cache
 from proxy.cache.uses import Use
 from proxy.cache.vouching import group_of
 from proxy.errors import EntrepotError
+from proxy.keeping.commands import Commands
 from proxy.keeping.evicting import Evicting
 from proxy.keeping.notices import Notices
 from proxy.keeping.pinning import Pinning
@@ -50,10 +51,14 @@ class Background:
         pulls: Pulls,
         notices: Notices | None,
         evicting: Evicting,
+        commands: Commands,
+        hand_on: Callable[[], None],
         configured: tuple[str, ...],
         retaining: bool,
     ) -> None:
-        """`configured`: what is to be pinned by the configuration."""
+        """`configured`: what is to be pinned by the configuration. `hand_on`: uses that
+        are counted elsewhere are noted after it.
+        """
         self._uses = cache.uses
         self._pins = cache.pins
         self._local = backing.local.blobs
@@ -63,13 +68,17 @@ class Background:
         self._pulls = pulls
         self._notices = notices
         self._evicting = evicting
+        self._hand_on = hand_on
         self._configured: tuple[str, ...] | None = configured
         self._retaining = retaining
         self._rounds = 0
         self._unweighed = True
+        # Who waits for uses to be noted waits for those that were taken before, too.
+        self._noting = asyncio.Lock()
         self._pins.changed = self._no_weight
         self._tasks: list[asyncio.Task[None]] = []
         evicting.before = self.catch_up
+        commands.before = self.hear_of_uses
 
     def start(self) -> None:
         """Begin."""
@@ -87,6 +96,33 @@ class Background:
 
     async def note_uses(self) -> None:
         """What was pulled is used with all that is below it; tags that moved may be pinned."""
+        async with self._noting:
+            await self._note_uses()
+
+    async def hear_of_uses(self) -> None:
+        """All that was pulled until now is known after this."""
+        self._hand_on()
+        await self.note_uses()
+
+    async def learn(self) -> None:
+        """What other replicas pinned, unpinned and removed."""
+        if self._notices is not None:
+            await self._notices.apply()
+            await self._pins.refresh()
+
+    async def catch_up(self) -> None:
+        """All that was pulled and all that is pinned is known after this, before something
+        goes.
+        """
+        await self.hear_of_uses()
+        await self._follow(thorough=True)
+
+    async def follow(self) -> None:
+        """Bring pins up to date."""
+        await self._follow(thorough=self._rounds % _THOROUGH_EVERY == 0)
+        self._rounds += 1
+
+    async def _note_uses(self) -> None:
         for where in self._uses.take_moved():
             try:
                 await self._pinning.moved(*where)
@@ -101,24 +137,6 @@ class Background:
                 log.warning("noting a use failed", reason=str(error))
             if number % _AT_ONCE == _AT_ONCE - 1:
                 await asyncio.sleep(0.05)
-
-    async def learn(self) -> None:
-        """What other replicas pinned, unpinned and removed."""
-        if self._notices is not None:
-            await self._notices.apply()
-            await self._pins.refresh()
-
-    async def catch_up(self) -> None:
-        """All that was pulled and all that is pinned is known after this, before something
-        goes.
-        """
-        await self.note_uses()
-        await self._follow(thorough=True)
-
-    async def follow(self) -> None:
-        """Bring pins up to date."""
-        await self._follow(thorough=self._rounds % _THOROUGH_EVERY == 0)
-        self._rounds += 1
 
     async def _follow(self, *, thorough: bool) -> None:
         if self._configured is not None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
+from proxy.cache.globs import is_pattern
 from proxy.cache.pin_records import Pin, Source
 from proxy.cache.pins import Pins
 from proxy.errors import InvalidRequest, UnknownUpstream
-from proxy.keeping.images import Named, is_pattern
+from proxy.keeping.images import Named
 from proxy.keeping.listing import Listing
 from proxy.keeping.pinning import Pinned, Pinning
 from proxy.keeping.pulls import Pulls
@@ -42,6 +43,8 @@ class Commands:
         self._recorded = recorded
         self._pulls = pulls
         self._shelf = shelf
+        # Awaited before images are listed or go, so that the last pulls are known.
+        self.before: Callable[[], Awaitable[None]] = _nothing
 
     async def pin(self, texts: list[str]) -> Lines:
         """Pin images and patterns, a line each. Those that mean nothing are told, too."""
@@ -84,6 +87,7 @@ class Commands:
 
     async def images(self, text: str) -> Lines:
         """See `Listing.images`."""
+        await self.before()
         count = 0
         async for line in self._listing.images(text):
             count += 1
@@ -97,6 +101,7 @@ class Commands:
         meant = {text: self._listing.wanted(text) for text in texts}
         unmet = dict.fromkeys(texts)
         refused: list[dict[str, object]] = []
+        await self.before()
         await self._pins.refresh()
 
         async def targets() -> AsyncIterator[Target]:
@@ -162,6 +167,10 @@ class Commands:
     def _why_not(self, name: str) -> str:
         pins = self._pins.of(name)
         return f"pinned by {_sources(pins)}" if pins else "is not pinned"
+
+
+async def _nothing() -> None:
+    pass
 
 
 def _sources(pins: list[Pin]) -> str:

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
 from proxy.cache.pin_records import name_of
 from proxy.cache.records import TagRecord
 from proxy.oci.digest import Digest
-from proxy.oci.manifests import Descriptor, json_object
+from proxy.oci.manifests import Descriptor
 from proxy.oci.names import Repository, Tag
 from proxy.ports import BlobKey, Upstream
 
 Kind = Literal["index", "manifest", "config", "layer"]
 State = Literal["complete", "partial", "absent"]
-
-_ABOUT = "vnd.docker.reference.digest"
-# cosign's tags and the referrers' fallback (distribution-spec): they name what they are of.
-_OF_A_DIGEST = re.compile(r"(sha256|sha512)-([0-9a-f]{64,128})(?:\..+)?", re.ASCII)
-_GLOB = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,46 +118,3 @@ def platforms_of(parts: tuple[Part, ...]) -> dict[str, bool]:
         if not part.optional and part.kind != "index":
             found[part.platform] = found.get(part.platform, True) and part.held
     return found
-
-
-def index_entries(body: bytes) -> Iterator[tuple[Digest, str, bool]]:
-    """Of each manifest of an index: its platform, and whether it is about another one.
-
-    Raises `BadUpstreamAnswer`, `InvalidDigest`.
-    """
-    entries = json_object(body, "the index").get("manifests")
-    named: dict[str, str] = {}
-    about: list[tuple[Digest, str]] = []
-    for entry in entries if isinstance(entries, list) else []:
-        if not isinstance(entry, dict) or not isinstance(entry.get("digest"), str):
-            continue
-        digest, annotations = Digest.parse(entry["digest"]), entry.get("annotations")
-        subject = annotations.get(_ABOUT) if isinstance(annotations, dict) else None
-        if isinstance(subject, str):
-            about.append((digest, subject))
-        else:
-            named[str(digest)] = platform = _spelled(entry.get("platform"))
-            yield digest, platform, False
-    for digest, subject in about:
-        yield digest, named.get(subject, ""), True
-
-
-def subject_of(tag: str) -> Digest | None:
-    """What a tag is about that only says which digest; None for any other."""
-    found = _OF_A_DIGEST.fullmatch(tag)
-    if found is None or len(found[2]) != (64 if found[1] == "sha256" else 128):
-        return None
-    return Digest(found[1], found[2])
-
-
-def is_pattern(text: str) -> bool:
-    """Whether it has to be expanded."""
-    return _GLOB.search(text) is not None
-
-
-def _spelled(platform: object) -> str:
-    """`os/architecture[/variant]`; empty if the entry tells none."""
-    if not isinstance(platform, dict):
-        return ""
-    parts = [platform.get("os"), platform.get("architecture"), platform.get("variant")]
-    return "/".join(part for part in parts if isinstance(part, str) and part)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Self
 
 import structlog
@@ -48,7 +48,9 @@ class Keeping:
         *,
         observe: Observe,
         clock: Clock,
+        hand_on: Callable[[], None],
     ) -> None:
+        """`hand_on`: see `Background`."""
         groups = [PUBLIC, *(name for name, one in upstreams.items() if one.credentialed)]
         self._cache = cache
         self._backing = backing
@@ -127,6 +129,8 @@ class Keeping:
             pulls=pulls,
             notices=self._notices,
             evicting=self.evicting,
+            commands=self.commands,
+            hand_on=hand_on,
             configured=settings.keep.pins,
             retaining=bool(settings.keep.retention),
         )

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 
 from proxy.cache.freshness import Fresh, Policy, before
-from proxy.cache.pin_records import matches
+from proxy.cache.globs import is_pattern, matches
+from proxy.cache.pin_records import name_of
 from proxy.cache.pins import Pins
 from proxy.errors import InvalidRequest
-from proxy.keeping.images import Image, Named, is_pattern, subject_of
+from proxy.keeping.images import Image, Named
 from proxy.keeping.pulls import Pulls
 from proxy.keeping.recorded import Recorded
 from proxy.keeping.shelf import Shelf
-from proxy.naming import Names, spelled
+from proxy.naming import Names
 from proxy.oci.digest import Digest
+from proxy.oci.listings import subject_of
 from proxy.ports import Clock
 
 
@@ -52,7 +54,7 @@ class Listing:
         if isinstance(route.reference, Digest):
             raise InvalidRequest("tags are listed and removed; name it without the digest")
         if ":" in text.rpartition("/")[2]:
-            exact = spelled(route.upstream, route.repository, route.reference)
+            exact = name_of(route.upstream, route.repository, route.reference)
             return lambda name: name == exact
         stem = f"{route.upstream}/{route.repository}:"
         return lambda name: name.startswith(stem)

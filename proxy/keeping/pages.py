@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -16,10 +15,8 @@ from aiohttp import web
 from proxy.errors import InvalidRequest
 from proxy.keeping.commands import Lines
 from proxy.keeping.keeping import Keeping
+from proxy.web.bodies import json_body
 from proxy.web.lines import stream
-
-# A hundred thousand names of a hundred characters.
-_BODY_BYTES_MAX = 16 * 1024 * 1024
 
 _Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -62,15 +59,7 @@ async def _closing(lines: AsyncIterator[dict[str, object]]) -> Lines:
 
 
 async def _document(request: web.Request) -> dict[str, Any]:
-    body = bytearray()
-    async for chunk in request.content.iter_any():
-        body += chunk
-        if len(body) > _BODY_BYTES_MAX:
-            raise InvalidRequest(f"more than {_BODY_BYTES_MAX // 2**20} MiB")
-    try:
-        document = json.loads(body or b"{}")
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest("must be JSON") from error
+    document = await json_body(request)
     if not isinstance(document, dict):
         raise InvalidRequest("must be a JSON object")
     return document

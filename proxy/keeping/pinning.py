@@ -14,16 +14,18 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 
 from proxy.cache.assembly import Cache
-from proxy.cache.pin_records import Pin, PinnedImage, Source, matches
+from proxy.cache.globs import is_pattern, matches
+from proxy.cache.pin_records import Pin, PinnedImage, Source, name_of
 from proxy.cache.pin_store import Unwritten
 from proxy.cache.records import TagRecord
 from proxy.cache.uses import Use
 from proxy.cache.vouching import group_of
-from proxy.keeping.images import Named, is_pattern, subject_of
+from proxy.keeping.images import Named
 from proxy.keeping.recorded import Recorded
 from proxy.keeping.shelf import Shelf
-from proxy.naming import Names, spelled
+from proxy.naming import Names
 from proxy.oci.digest import Digest
+from proxy.oci.listings import subject_of
 from proxy.oci.manifests import Descriptor
 from proxy.oci.names import Repository, Tag, parse_reference
 from proxy.ports import Upstream
@@ -93,7 +95,7 @@ class Pinning:
     def full_name(self, text: str) -> str:
         """Of an image. Raises `InvalidRequest`, `UnknownUpstream`."""
         route, _ = self._names.understood(text)
-        return spelled(route.upstream, route.repository, route.reference)
+        return name_of(route.upstream, route.repository, route.reference)
 
     async def configured(self, texts: tuple[str, ...]) -> None:
         """Make the pins of the configuration these. Raises `InvalidRequest`,
@@ -125,7 +127,7 @@ class Pinning:
     ) -> None:
         if subject_of(tag) is not None:
             return
-        name = spelled(upstream.name, repository, tag)
+        name = name_of(upstream.name, repository, tag)
         where = (upstream, repository, str(tag))
         async with self._turn:
             known = self.pins.of(name)
@@ -175,7 +177,7 @@ class Pinning:
     async def _expand(self, pattern: str, source: Source) -> AsyncIterator[Pinned]:
         for upstream in self._upstreams.values():
             async for repository, tag in self._recorded.tags(upstream):
-                name = spelled(upstream.name, repository, tag)
+                name = name_of(upstream.name, repository, tag)
                 if subject_of(tag) is not None or not matches(pattern, name):
                     continue
                 # One at a time: meanwhile others are pinned, and this may be unpinned.
@@ -191,7 +193,7 @@ class Pinning:
         reference = parse_reference(text)
         before = [
             pin
-            for pin in self.pins.of(spelled(upstream.name, repository, reference))
+            for pin in self.pins.of(name_of(upstream.name, repository, reference))
             if (pin.source, pin.pattern) == (source, pattern)
         ]
         named, closure = await self._now(upstream, repository, reference)
@@ -207,7 +209,7 @@ class Pinning:
                 # Of several moves the last whole one, and the newest.
                 images = (*images, others[-1])
         pin = Pin(
-            name=spelled(upstream.name, repository, reference),
+            name=name_of(upstream.name, repository, reference),
             source=source,
             pattern=pattern,
             upstream=upstream.name,

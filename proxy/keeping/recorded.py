@@ -7,16 +7,16 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from proxy.cache import keys
 from proxy.cache.pin_records import name_of
 from proxy.cache.records import decode_referrers, decode_tag
-from proxy.errors import InvalidDigest, InvalidRequest
+from proxy.errors import InvalidRequest
 from proxy.keeping.images import Named
 from proxy.oci.digest import Digest
-from proxy.oci.manifests import MEDIA_TYPES, Descriptor
+from proxy.oci.listings import fallback_tag, referrer_of, signature_tags
+from proxy.oci.manifests import Descriptor
 from proxy.oci.names import Repository, Tag
 from proxy.ports import Records, Upstream
 
 # Keys in a row that are no tags before it is worth asking for what lies behind them.
 _SKIP_AFTER = 2000
-_ABOUT = ("", ".sig", ".att", ".sbom")
 
 
 class Recorded:
@@ -81,8 +81,8 @@ class Recorded:
         self, upstream: Upstream, repository: Repository, digest: Digest
     ) -> list[Named]:
         """The tags that only say what they are about: a digest's signatures and the like."""
-        stem = f"{digest.algorithm}-{digest.hex}"
-        found = [await self.named(upstream, repository, Tag.parse(stem + end)) for end in _ABOUT]
+        tags = (fallback_tag(digest), *signature_tags(digest))
+        found = [await self.named(upstream, repository, tag) for tag in tags]
         return [one for one in found if one is not None]
 
     async def referring(
@@ -91,16 +91,5 @@ class Recorded:
         """What refers to a digest (signatures, say), as last fetched."""
         found = await self._records.get(keys.referrers(upstream.name, repository, digest))
         record = None if found is None else decode_referrers(found.value, upstream.url)
-        descriptors = []
-        for entry in () if record is None else record.descriptors:
-            match entry:
-                case {"mediaType": str(kind), "digest": str(text), "size": int(size)}:
-                    if kind in MEDIA_TYPES:
-                        try:
-                            about = Digest.parse(text)
-                        except InvalidDigest:
-                            continue
-                        descriptors.append(Descriptor(media_type=kind, digest=about, size=size))
-                case _:
-                    pass
-        return descriptors
+        told = () if record is None else record.descriptors
+        return [one for one in map(referrer_of, told) if one is not None]

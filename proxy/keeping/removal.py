@@ -17,11 +17,12 @@ from dataclasses import dataclass, field, replace
 
 from proxy.backing import Backing
 from proxy.cache.assembly import Cache
-from proxy.keeping.images import Image, Named, Part, subject_of
+from proxy.keeping.images import Image, Named, Part
 from proxy.keeping.notices import Notices, Removed
 from proxy.keeping.recorded import Recorded
 from proxy.keeping.shelf import Shelf
 from proxy.oci.digest import Digest
+from proxy.oci.listings import subject_of
 from proxy.ports import BlobKey
 
 # So much memory one batch may take, in digests.

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 
+from proxy.cache.pin_records import name_of
 from proxy.cache.pins import Pins
 from proxy.config import RetentionRule
 from proxy.keeping.pulls import Pulls
 from proxy.keeping.recorded import Recorded
 from proxy.keeping.retention import Outdated, Pulled, outdated, rule_for
-from proxy.naming import spelled
 from proxy.oci.names import Repository, Tag
 from proxy.ports import Clock, Upstream
 
@@ -51,7 +51,7 @@ class Retaining:
                     for one in await self._of(upstream, repository, names, now):
                         yield one
                     repository, names = found, []
-                if rule_for(self.rules, spelled(upstream.name, found, tag)) is not None:
+                if rule_for(self.rules, name_of(upstream.name, found, tag)) is not None:
                     names.append(tag)
             for one in await self._of(upstream, repository, names, now):
                 yield one

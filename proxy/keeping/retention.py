@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from proxy.cache.pin_records import matches
+from proxy.cache.globs import matches
 from proxy.config import RetentionRule
 from proxy.config.units import format_duration
-from proxy.keeping.images import Named, subject_of
+from proxy.keeping.images import Named
+from proxy.oci.listings import subject_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from typing import Literal
 from proxy.backing import Backing
 from proxy.cache.assembly import Cache
 from proxy.cache.lru import Lru
+from proxy.cache.platforms import index_entries
 from proxy.cache.vouching import group_of
 from proxy.errors import (
     BadUpstreamAnswer,
@@ -24,13 +25,12 @@ from proxy.errors import (
     StorageUnavailable,
     TransferBroken,
 )
-from proxy.keeping.images import Image, Kind, Named, Part, index_entries, platforms_of
+from proxy.keeping.images import Image, Kind, Named, Part, platforms_of
 from proxy.keeping.recorded import Recorded
 from proxy.oci.digest import Digest
-from proxy.oci.manifests import INDEX_TYPES, Children, Descriptor, Manifest, children
+from proxy.oci.manifests import DEPTH_MAX, INDEX_TYPES, Children, Descriptor, Manifest, children
 from proxy.ports import BlobKey, Upstream
 
-_DEPTH_MAX = 8
 _STORED_KNOWN_MAX = 50_000
 _STORED_KNOWN_S = 60.0
 _STATS_AT_ONCE = 16
@@ -144,12 +144,12 @@ class Shelf:
         self, walk: _Walk, descriptor: Descriptor, platform: str, *, optional: bool, depth: int
     ) -> None:
         key = BlobKey(walk.group, descriptor.digest)
-        if descriptor.digest in walk.seen or depth > _DEPTH_MAX:
+        if descriptor.digest in walk.seen or depth > DEPTH_MAX:
             return
         body = self._body(walk, key)
         is_index = descriptor.media_type in INDEX_TYPES
         below = Children()
-        entries: list[tuple[Digest, str, bool]] = []
+        entries: list[tuple[Digest, str, str | None]] = []
         try:
             if body is None:
                 raise BadUpstreamAnswer("not here")
@@ -161,9 +161,10 @@ class Shelf:
         kind: Kind = "index" if is_index else "manifest"
         self._add(walk, kind, descriptor, platform, optional=optional)
         told = {child.digest: child for child in below.manifests}
-        for digest, of, about in entries:
+        for digest, of, subject in entries:
             if digest in told:
-                self._down(walk, told[digest], of, optional=optional or about, depth=depth + 1)
+                extra = optional or subject is not None
+                self._down(walk, told[digest], of, optional=extra, depth=depth + 1)
         for number, blob in enumerate(below.blobs):
             if blob.digest not in walk.seen:
                 what: Literal["config", "layer"] = "layer" if number else "config"

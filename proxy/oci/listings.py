@@ -18,9 +18,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import parse_qs, quote
 
-from proxy.errors import BadUpstreamAnswer, InvalidTag
+from proxy.errors import BadUpstreamAnswer, InvalidDigest, InvalidTag
 from proxy.oci.digest import Digest
-from proxy.oci.manifests import OCI_INDEX, json_object, media_type_of
+from proxy.oci.manifests import MEDIA_TYPES, OCI_INDEX, Descriptor, json_object, media_type_of
 from proxy.oci.names import Tag
 
 _PARAMETER = r'\s*;\s*([^\s;,="<>]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;,"<>]*)))?'
@@ -28,6 +28,10 @@ _PARAMETER = r'\s*;\s*([^\s;,="<>]+)(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s;,"<>]
 # the parameters can fail: linear time, whatever an upstream sends.
 _LINK = re.compile(rf"<([^<>]*)>((?:{_PARAMETER})*)")
 _LINK_PARAMETER = re.compile(_PARAMETER)
+# Signatures, attestations and lists of contents, from before the referrers API.
+_COSIGN = ("sig", "att", "sbom")
+# Those and `fallback_tag`. What a sha512 would need is longer than the 128 of a tag.
+_OF_A_DIGEST = re.compile(r"sha256-([a-f0-9]{64})(?:\.[a-zA-Z0-9._-]{1,56})?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,9 +153,37 @@ def referrers_index(descriptors: Sequence[dict[str, object]]) -> bytes:
         raise BadUpstreamAnswer("a referrer is nested too deeply") from error
 
 
+def referrer_of(entry: dict[str, object]) -> Descriptor | None:
+    """One of a list of referrers; None if it is no manifest that can be asked for."""
+    match entry:
+        case {"mediaType": str(media_type), "digest": str(text), "size": int(size)}:
+            try:
+                digest = Digest.parse(text)
+            except InvalidDigest:
+                return None
+            if media_type in MEDIA_TYPES:
+                return Descriptor(media_type=media_type, digest=digest, size=size)
+        case _:
+            pass
+    return None
+
+
 def fallback_tag(digest: Digest) -> Tag:
     """The tag that holds a manifest's referrers where the API is missing."""
     return Tag.parse(f"{digest.algorithm[:32]}-{digest.hex[:64]}")
+
+
+def signature_tags(digest: Digest) -> tuple[Tag, ...]:
+    """Those that cosign gives to what it says of a digest; none for one that no tag can hold."""
+    if digest.algorithm != "sha256":
+        return ()
+    return tuple(Tag.parse(f"sha256-{digest.hex}.{kind}") for kind in _COSIGN)
+
+
+def subject_of(tag: str) -> Digest | None:
+    """What a tag is about that only says which digest; None for any other text."""
+    found = _OF_A_DIGEST.fullmatch(tag)
+    return None if found is None else Digest("sha256", found[1])
 
 
 def _json(document: dict[str, object]) -> bytes:

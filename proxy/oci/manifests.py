@@ -40,6 +40,9 @@ INDEX_TYPES = frozenset({OCI_INDEX, DOCKER_LIST})
 # through but neither verified nor kept.
 SCHEMA1_TYPES = frozenset({DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED})
 
+DEPTH_MAX = 8
+"""What nests deeper is no image; so whoever goes down into one comes to an end."""
+
 # Layers that stay with their vendor (`urls`), in Docker's word and in OCI's.
 _NOT_DISTRIBUTED = ("rootfs.foreign.", "layer.nondistributable.")
 

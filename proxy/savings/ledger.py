@@ -6,9 +6,9 @@ import heapq
 from collections.abc import Callable, Iterable
 
 from proxy.cache import traffic
+from proxy.cache.subnets import subnet_of
 from proxy.events import BytesFetched, Event, PullsServed, RequestServed
 from proxy.ports import Clock, Observe
-from proxy.savings.clients import Subnets
 from proxy.savings.history import DAYS, History
 from proxy.savings.images import Images, Spell
 from proxy.savings.sums import Sums
@@ -34,7 +34,6 @@ class Ledger:
         self.history = History(clock())
         self.by_client = by_client
         self._images = Images(spell)
-        self._subnets = Subnets()
         self._seconds = seconds
         self._observe = observe
         self._clock = clock
@@ -101,7 +100,7 @@ class Ledger:
             bucket.images.add(image, sums)
 
     def _enter_client(self, client: str, sums: Sums) -> None:
-        self.history.at(self._clock()).clients.add(self._subnets.of(client), sums)
+        self.history.at(self._clock()).clients.add(subnet_of(client), sums)
 
 
 def _by_tag(image: str) -> bool:

@@ -26,15 +26,14 @@ from proxy.telemetry.warming import WarmMetrics
 class _Late(Collector):
     """No metrics; the moment to bring the others up to date."""
 
-    def __init__(self, flushes: list[Callable[[], None]]) -> None:
-        self._flushes = flushes
+    def __init__(self, hand_on: Callable[[], None]) -> None:
+        self._hand_on = hand_on
 
     def describe(self) -> list[Metric]:
         return []
 
     def collect(self) -> list[Metric]:
-        for flush in self._flushes:
-            flush()
+        self._hand_on()
         return []
 
 
@@ -45,7 +44,7 @@ class Telemetry:
         self.registry = registry = CollectorRegistry()
         self._late: list[Callable[[], None]] = []
         self._hearers: list[Callable[[Event], None]] = []
-        registry.register(_Late(self._late))  # Collected first.
+        registry.register(_Late(self.hand_on))  # Collected first.
         ProcessCollector(registry=registry)
         build = Gauge(
             "entrepot_build_info", "1; which version runs.", ("version",), registry=registry
@@ -82,6 +81,11 @@ class Telemetry:
     def late(self, flush: Callable[[], None]) -> None:
         """`flush` hands on what was counted elsewhere, before each reading."""
         self._late.append(flush)
+
+    def hand_on(self) -> None:
+        """What was counted elsewhere is here after this, and with whoever else hears of it."""
+        for flush in self._late:
+            flush()
 
     def saved_s(self, event: RequestServed) -> float:
         """How much sooner one such answer came than the upstream's would have, estimated."""
@@ -137,6 +141,8 @@ class Telemetry:
                 self._saved.pulls(event)
             case events.WarmedUp():
                 self._warm.warmed(event)
+            case events.WarmUpFailed():
+                self._warm.failed(event)
             case events.ServedStale():
                 self._fills.stale(event)
             case events.TagMoved():

@@ -1,4 +1,4 @@
-"""Warm-ups: how many images they left complete, how much they fetched for it."""
+"""Warm-ups: how many images they left complete, how much they fetched for it, which failed."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter
 
-from proxy.events import WarmedUp, WarmTrigger
+from proxy.events import WarmedUp, WarmTrigger, WarmUpFailed
 
 
 class WarmMetrics:
-    """Counted when a warm-up has come to its end."""
+    """Counted when a warm-up has come to its end, or to none."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._images = Counter(
@@ -25,8 +25,16 @@ class WarmMetrics:
             ("trigger",),
             registry=registry,
         )
+        self._failures = Counter(
+            "entrepot_warm_failures",
+            "Scheduled warm-ups that failed as a whole, as when their list can't be read.",
+            ("trigger",),
+            registry=registry,
+        )
         for trigger in get_args(WarmTrigger):
             self._bytes.labels(trigger)
+            if trigger != "asked":
+                self._failures.labels(trigger)
             for outcome in ("complete", "incomplete"):
                 self._images.labels(trigger, outcome)
 
@@ -35,3 +43,7 @@ class WarmMetrics:
         self._images.labels(event.trigger, "complete").inc(event.complete)
         self._images.labels(event.trigger, "incomplete").inc(event.incomplete)
         self._bytes.labels(event.trigger).inc(event.fetched_bytes)
+
+    def failed(self, event: WarmUpFailed) -> None:
+        """One more."""
+        self._failures.labels(event.trigger).inc()

@@ -2,34 +2,21 @@
 
 One small count an hour, each with room for so many names only (the heaviest are kept,
 as `cache/heavy.py` explains), so that neither a million images nor a million clients
-take more memory. Clients count by network, for one machine is rarely the point, and
-its address is nobody's business.
+take more memory. Clients count by network (`cache/subnets.py`).
 """
 
 from __future__ import annotations
 
-import ipaddress
 from collections import deque
 from collections.abc import Callable
 
 from proxy.cache.heavy import HeavyHitters
+from proxy.cache.subnets import subnet_of
 
 HOURS = 24
 NAMES_MAX = 64
 """In each hour, of images and of clients each."""
 _HOUR_S = 3600.0
-
-
-def network(client: str) -> str:
-    """The network of an address: /24, of IPv6 /56; other words as they are."""
-    try:
-        address = ipaddress.ip_address(client.partition("%")[0])
-    except ValueError:
-        return client or "unknown"
-    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
-    prefix = 24 if address.version == 4 else 56
-    return str(ipaddress.ip_network((address, prefix), strict=False))
 
 
 class _Hour:
@@ -53,7 +40,7 @@ class Spenders:
             self._hours.append(_Hour(number))
         self._forget()
         self._hours[-1].images.add(image, 1)
-        self._hours[-1].clients.add(network(client), 1)
+        self._hours[-1].clients.add(subnet_of(client), 1)
 
     @property
     def total(self) -> int:

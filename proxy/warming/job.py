@@ -22,8 +22,8 @@ from proxy.oci.endpoints import GetManifest
 from proxy.ports import Upstream
 from proxy.warming.bringing import Bringing
 from proxy.warming.report import Report, Totals, described
-from proxy.warming.wish import Wish
 from proxy.web.missing import brought_in
+from proxy.wishes import Wish
 
 Line = dict[str, object]
 

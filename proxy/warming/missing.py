@@ -21,7 +21,7 @@ from proxy.ports import Clock, Upstream
 from proxy.upstreams import expose
 from proxy.warming.bringing import Bringing
 from proxy.warming.report import Report, Totals
-from proxy.warming.wish import Wish
+from proxy.wishes import Wish
 
 _LOOKS_AT_ONCE = 16
 

@@ -11,11 +11,9 @@ from proxy.errors import InvalidRequest
 from proxy.warming.missing import Missing
 from proxy.warming.schedule import Schedule
 from proxy.warming.warming import Warming
-from proxy.warming.wish import Wish, wish_of
+from proxy.web.bodies import json_body
 from proxy.web.lines import stream
-
-# A hundred thousand names of a hundred characters.
-_BODY_BYTES_MAX = 16 * 1024 * 1024
+from proxy.wishes import wish_of
 
 
 def pages(
@@ -25,14 +23,14 @@ def pages(
 
     async def warm(request: web.Request) -> web.StreamResponse:
         try:
-            wish = await _wish(request, settings)
+            wish = wish_of(await json_body(request), settings.platforms)
         except InvalidRequest as error:
             return web.Response(status=400, text=f"{error}\n")
         return await stream(request, warming.lines(wish))
 
     async def look(request: web.Request) -> web.StreamResponse:
         try:
-            wish = await _wish(request, settings)
+            wish = wish_of(await json_body(request), settings.platforms)
         except InvalidRequest as error:
             return web.Response(status=400, text=f"{error}\n")
         return await stream(request, missing.lines(wish))
@@ -44,16 +42,3 @@ def pages(
         return web.Response(body=body.encode(), content_type="application/json")
 
     return [web.post("/warm", warm), web.get("/warm", planned), web.post("/missing", look)]
-
-
-async def _wish(request: web.Request, settings: WarmSettings) -> Wish:
-    body = bytearray()
-    async for chunk in request.content.iter_any():
-        body += chunk
-        if len(body) > _BODY_BYTES_MAX:
-            raise InvalidRequest(f"the list has more than {_BODY_BYTES_MAX // 2**20} MiB")
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest("must be JSON") from error
-    return wish_of(document, settings)

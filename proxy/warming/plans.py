@@ -16,7 +16,7 @@ from proxy.cache import keys
 from proxy.config.warm import WarmLearned, WarmRun, WarmSettings
 from proxy.images import gathered
 from proxy.ports import Records
-from proxy.warming.wish import Wish, platforms_of
+from proxy.wishes import Wish, platforms_of
 
 _VERSION = 1
 
@@ -54,13 +54,15 @@ class Plan:
         match self.of:
             case WarmLearned() as learned:
                 tags = tuple(image for image, _ in pulled(learned.tags_max))
-                return Wish(images=tags, platforms=platforms_of((), settings), as_pulled=True)
+                return Wish(
+                    images=tags, platforms=platforms_of((), settings.platforms), as_pulled=True
+                )
             case WarmRun() as run:
                 # It reads files, and may wait for helm.
                 found = await asyncio.to_thread(_images_blocking, run)
                 return Wish(
                     images=tuple(found),
-                    platforms=platforms_of(run.platforms, settings),
+                    platforms=platforms_of(run.platforms, settings.platforms),
                     referrers=run.referrers,
                 )
 

@@ -17,8 +17,8 @@ import structlog
 from proxy.config.cron import last_time, next_time
 from proxy.config.warm import WarmSettings
 from proxy.errors import EntrepotError, StorageUnavailable
-from proxy.events import WarmTrigger
-from proxy.ports import Clock, Coordination, Held, Records
+from proxy.events import WarmTrigger, WarmUpFailed
+from proxy.ports import Clock, Coordination, Held, Observe, Records
 from proxy.warming.plans import Note, Notes, Plan, Pulled, plans
 from proxy.warming.warming import Warming
 
@@ -44,6 +44,7 @@ class Schedule:
         coordination: Coordination,
         *,
         pulled: Pulled,
+        observe: Observe,
         clock: Clock,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
@@ -52,6 +53,7 @@ class Schedule:
         self._notes = Notes(records)
         self._coordination = coordination
         self._pulled = pulled
+        self._observe = observe
         self._clock = clock
         self._sleep = sleep
         self._plans = plans(settings)
@@ -100,6 +102,8 @@ class Schedule:
                 except (EntrepotError, OSError) as error:
                     log.warning("warm-up failed", plan=plan.name, reason=str(error))
                     done = not isinstance(error, StorageUnavailable)
+                    if done:
+                        self._observe(WarmUpFailed(trigger=_trigger(plan)))
                 if not done:
                     await self._sleep(_TRY_AGAIN_S)
                     continue
@@ -128,10 +132,9 @@ class Schedule:
 
     async def _run(self, plan: Plan, progress: Callable[[], None]) -> dict[str, object]:
         wish = await plan.wish(self._settings, self._pulled)
-        trigger: WarmTrigger = "learned" if plan.learned else "schedule"
         sums: dict[str, object] = {}
         told = 0
-        async with aclosing(self._warming.lines(wish, trigger)) as lines:
+        async with aclosing(self._warming.lines(wish, _trigger(plan))) as lines:
             async for line in lines:
                 progress()
                 if line.get("state") == "incomplete" and told < _TOLD_MAX:
@@ -141,6 +144,10 @@ class Schedule:
                     sums = {key: value for key, value in line.items() if key != "done"}
         log.info("warmed up", plan=plan.name, **sums)
         return sums
+
+
+def _trigger(plan: Plan) -> WarmTrigger:
+    return "learned" if plan.learned else "schedule"
 
 
 def _why(line: dict[str, object]) -> dict[str, object]:

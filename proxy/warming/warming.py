@@ -12,7 +12,7 @@ from proxy.naming import Names
 from proxy.ports import Observe, Upstream
 from proxy.warming.bringing import Bringing
 from proxy.warming.job import Job, Line
-from proxy.warming.wish import Wish
+from proxy.wishes import Wish
 
 
 class Warming:

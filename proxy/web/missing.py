@@ -13,11 +13,12 @@ from typing import NamedTuple
 
 from proxy.cache.lru import Lru
 from proxy.cache.manifests import Served
-from proxy.errors import BadUpstreamAnswer, UpstreamOffline
+from proxy.cache.platforms import index_entries
+from proxy.errors import BadUpstreamAnswer, InvalidDigest, UpstreamOffline
 from proxy.events import Kind, NotHeld
 from proxy.oci.digest import Digest
 from proxy.oci.endpoints import Addressed, GetBlob, GetManifest, GetReferrers
-from proxy.oci.manifests import INDEX_TYPES, Manifest, children, json_object
+from proxy.oci.manifests import INDEX_TYPES, Manifest, children
 from proxy.oci.names import Repository, Tag
 from proxy.ports import Observe
 
@@ -119,19 +120,8 @@ def _parts(manifest: Manifest) -> Iterator[tuple[Digest, str | None]]:
         if manifest.descriptor.media_type not in INDEX_TYPES:
             yield from ((one.digest, None) for one in needed.blobs)
             return
-        entries = json_object(manifest.body, "the index").get("manifests")
-    except BadUpstreamAnswer:
+        entries = list(index_entries(manifest.body))
+    except (BadUpstreamAnswer, InvalidDigest):
         return
-    named = {
-        entry.get("digest"): _platform(entry.get("platform"))
-        for entry in (entries if isinstance(entries, list) else [])
-        if isinstance(entry, dict)
-    }
-    yield from ((one.digest, named.get(str(one.digest))) for one in needed.manifests)
-
-
-def _platform(platform: object) -> str | None:
-    if not isinstance(platform, dict):
-        return None
-    parts = [platform.get("os"), platform.get("architecture"), platform.get("variant")]
-    return "/".join(part for part in parts if isinstance(part, str) and part) or None
+    named = {digest: platform for digest, platform, _ in entries}
+    yield from ((one.digest, named.get(one.digest) or None) for one in needed.manifests)

@@ -2,49 +2,22 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from proxy.cache.closure import Closure, Piece, Platforms
 from proxy.errors import UnknownManifest
 from proxy.oci.digest import Digest
-from proxy.oci.manifests import OCI_INDEX
 from proxy.oci.names import Repository, Tag
 from tests.flows.conftest import Running, World
 from tests.support.fake_registry import FakeRegistry
-from tests.support.images import Content, Image, artifact, document, image, index
+from tests.support.images import Image, artifact, attested, image, index
 
 APP, V1 = Repository.parse("app"), Tag.parse("v1")
 AMD, ARM = image(900, 800, seed="app"), image(700, seed="app", architecture="arm64")
 SIGNED_BY_TAG = artifact(AMD, "application/example.cosign")
 SIGNATURE = artifact(AMD, "application/example.signature")
 ABOUT_AMD = image(50, seed="attestation")
-
-
-def with_attestation() -> Image:
-    """An index as BuildKit makes it: beside each image, what is known of it."""
-    plain = index(AMD, ARM)
-    entries = json.loads(plain.manifest.body)["manifests"]
-    entries.append(
-        ABOUT_AMD.manifest.descriptor(
-            platform={"os": "unknown", "architecture": "unknown"},
-            annotations={
-                "vnd.docker.reference.type": "attestation-manifest",
-                "vnd.docker.reference.digest": str(AMD.digest),
-            },
-        )
-    )
-    root = Content.of(
-        OCI_INDEX, document({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
-    )
-    return Image(
-        manifests=(root, *plain.manifests[1:], *ABOUT_AMD.manifests),
-        blobs=(*plain.blobs, *ABOUT_AMD.blobs),
-    )
-
-
-INDEX = with_attestation()
+INDEX = attested(index(AMD, ARM), AMD, ABOUT_AMD)
 
 
 @pytest.fixture
@@ -132,22 +105,11 @@ async def test_a_child_that_is_gone_is_told_and_the_rest_goes_on(
     assert {piece.descriptor.digest for piece in pieces} >= digests(ARM)
 
 
-def test_a_platform_without_a_variant_means_any() -> None:
-    entries = [
-        {"digest": str(one.digest), "platform": {"os": "linux", "architecture": "arm", **more}}
-        for one, more in ((AMD, {"variant": "v6"}), (ARM, {"variant": "v7"}), (ABOUT_AMD, {}))
-    ]
-    body = document({"manifests": entries})
-    assert len(Platforms.of(["linux/arm"]).chosen(body)) == 3
-    assert Platforms.of(["linux/arm/v7"]).chosen(body) == {ARM.digest: "linux/arm/v7"}
-    assert Platforms.of(["linux/s390x"]).chosen(body) == {}
-
-
-def test_the_usual_variant_of_an_architecture_is_no_variant() -> None:
-    entries = [
-        {"digest": str(one.digest), "platform": {"os": "linux", "architecture": "arm64", **more}}
-        for one, more in ((AMD, {"variant": "v8"}), (ARM, {}))
-    ]
-    body = document({"manifests": entries})
-    for wanted in ("linux/arm64", "linux/arm64/v8"):
-        assert set(Platforms.of([wanted]).chosen(body)) == {AMD.digest, ARM.digest}
+async def test_an_image_whose_digest_no_tag_can_hold_has_no_signatures_by_tag(
+    world: World, upstream: FakeRegistry
+) -> None:
+    long = upstream.add("app", image(90, algorithm="sha512"), "v1")
+    running = await world.start({"lab": upstream})
+    for fetch in (True, False):
+        pieces = await walked(running, platforms=Platforms.all(), fetch=fetch)
+        assert {piece.descriptor.digest for piece in pieces} == digests(long)

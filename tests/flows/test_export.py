@@ -31,10 +31,10 @@ SIGNATURE = artifact(BOTH)
 SBOM = artifact(AMD64, "application/spdx+json")
 
 
-async def run(proxy: Running, *words: str | Path) -> Result:
+async def run(proxy: Running, *words: str | Path, command: str = "export") -> Result:
     admin = ["--admin", f"http://{proxy.entrepot.admin_address}"]
-    command = ["export", *map(str, words), *admin]
-    return await asyncio.to_thread(CliRunner().invoke, cli.app, command)
+    whole = [command, *map(str, words), *admin]
+    return await asyncio.to_thread(CliRunner().invoke, cli.app, whole)
 
 
 async def exported(proxy: Running, *words: str | Path) -> dict[str, Any]:
@@ -110,6 +110,23 @@ async def test_an_image_with_all_platforms_and_all_that_refers_to_it_is_whole(
         "site.key",
         "site.pub",
     ]
+
+
+async def test_values_for_a_chart_name_what_is_exported_as_what_is_warmed(
+    world: World, upstream: FakeRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # No helm, so that no other one is found.
+    chart, values = tmp_path / "chart", tmp_path / "values.yaml"
+    chart.mkdir()
+    (chart / "Chart.yaml").write_text("name: app\n")
+    (chart / "values.yaml").write_text("image: {repository: lab/app, tag: v1}\n")
+    values.write_text("image: {tag: v2}\n")
+    upstream.add("app", AMD64, "v2")
+    proxy = await world.start({"lab": upstream})
+    words = ["--helm-chart", chart, "--helm-values", values]
+    told = await exported(proxy, *words, "-o", tmp_path / "bundle.tar")
+    assert told["images"] == ["lab/app:v2"]
+    assert (await run(proxy, *words, command="missing")).exit_code == 0
 
 
 async def test_only_the_wanted_platform_is_fetched_and_the_index_stays_as_it_is(

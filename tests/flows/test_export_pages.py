@@ -99,7 +99,9 @@ async def test_the_plan_comes_a_line_for_each_image_and_then_the_contents(
     world: World, upstream: FakeRegistry
 ) -> None:
     upstream.add("app", APP, "v1", "v2")
-    proxy = await world.start({"lab": upstream}, warm={"platforms": ["linux/s390x"]})
+    proxy = await world.start(
+        {"lab": upstream}, warm={"platforms": ["linux/s390x", "linux/arm64/v8"]}
+    )
     wanted: dict[str, Any] = {"images": ["lab/app:v1", "lab/app:v2", "lab/app:v1"]}
     status, text = await plan(proxy, json.dumps(wanted).encode())
     assert status == 200
@@ -113,5 +115,5 @@ async def test_the_plan_comes_a_line_for_each_image_and_then_the_contents(
     contents = decode("".join(one["contents"] for one in lines[2:-1]).encode())
     assert [one.kind for one in contents.blobs] == ["manifest", "config", "layer"]
     # None was named; the configured ones count.
-    assert contents.platforms == ("linux/s390x",)
+    assert contents.platforms == ("linux/arm64", "linux/s390x")
     assert (contents.left_out, contents.receipts, contents.referrers) == ((), (), ())

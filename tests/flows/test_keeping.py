@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from proxy.keeping.images import is_pattern
 from tests.flows.conftest import World
 from tests.flows.kept import age, digests, file_of, here, listed, noted, run, still, told
 from tests.support.fake_registry import FakeRegistry
@@ -41,10 +40,7 @@ async def test_images_are_listed_with_what_is_here_of_them(
     )
     size = sum(content.size for content in (*one.manifests, *one.blobs))
     assert (v1["bytes"], v1["here_bytes"]) == (size, size)
-    async with asyncio.timeout(WAIT_S):
-        while (at := (await listed(proxy))["lab/app:v1"]["pulled_at"]) is None:
-            await asyncio.sleep(0.05)
-    assert at == pytest.approx(time.time(), abs=600)
+    assert v1["pulled_at"] == pytest.approx(time.time(), abs=600)
     assert multi["platforms"] == {"linux/amd64": False, "linux/arm64": True}
     assert multi["state"] == "partial"
     assert list(await listed(proxy, "lab/*:m*")) == ["lab/app:multi"]
@@ -140,6 +136,19 @@ async def test_a_removed_image_goes_with_what_nothing_else_needs(
     assert room.used == room.count_blocking() == 0
 
 
+async def test_an_image_whose_digest_is_longer_than_a_tag_is_kept_and_removed_too(
+    world: World, upstream: FakeRegistry
+) -> None:
+    one = upstream.add("app", image(2000, algorithm="sha512"), "v1")
+    proxy = await world.start({"lab": upstream}, tag_fresh_s=3600)
+    await proxy.pull("/v2/lab/app", one, "v1")
+    (pinned, *_) = await told(proxy, "pin", "lab/app:v1")
+    assert pinned["state"] == "complete"
+    assert (await listed(proxy))["lab/app:v1"]["digest"] == str(one.digest)
+    await told(proxy, "rm", "lab/app:v1", "--force")
+    assert here(world, one) == [False]
+
+
 async def test_what_was_removed_is_asked_for_again_at_once(
     world: World, upstream: FakeRegistry
 ) -> None:
@@ -207,7 +216,6 @@ async def test_pins_refuse_removal_and_go_by_force(world: World, upstream: FakeR
     async with asyncio.timeout(WAIT_S):
         while len(await told(proxy, "pin", "--list")) > 1:
             await asyncio.sleep(0.05)
-    assert is_pattern("lab/*:*-slim")
 
 
 async def test_everything_in_a_file_is_pinned_and_unpinned(

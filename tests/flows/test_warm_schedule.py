@@ -82,3 +82,18 @@ async def test_the_tags_that_people_pull_are_brought_up_to_date_for_their_platfo
     answer = await proxy.ask("/v2/lab/app/manifests/v1")
     assert answer.sha256 == str(index(NEW_AMD64, NEW_ARM64).digest)
     await proxy.pull("/v2/lab/app", NEW_ARM64, str(NEW_ARM64.digest))
+
+
+async def test_a_warm_up_whose_list_can_not_be_read_is_counted(
+    world: World, upstream: FakeRegistry
+) -> None:
+    run = {"cron": "0 2 * * *", "file": str(world.root / "absent")}
+    warm = {"schedule": [run]}
+    await noted_as_missed(await world.start({"lab": upstream}, warm=warm))
+    await world.stack.aclose()
+    proxy = await world.start({"lab": upstream}, warm=warm)
+    async with asyncio.timeout(DEADLINE_S):
+        while not await proxy.metric("entrepot_warm_failures_total", trigger="schedule"):
+            await asyncio.sleep(0.01)
+    assert await proxy.metric("entrepot_warm_images_total") == 0
+    await proxy.pull("/v2/lab/app", upstream.add("app", AMD64, "v1"), "v1")

@@ -155,6 +155,27 @@ def index(*images: Image, docker: bool = False) -> Image:
     )
 
 
+def attested(plain: Image, about: Image, attestation: Image) -> Image:
+    """An index as BuildKit makes it: beside its images, what is known of one of them."""
+    entries = json.loads(plain.manifest.body)["manifests"]
+    entries.append(
+        attestation.manifest.descriptor(
+            platform={"os": "unknown", "architecture": "unknown"},
+            annotations={
+                "vnd.docker.reference.type": "attestation-manifest",
+                "vnd.docker.reference.digest": str(about.digest),
+            },
+        )
+    )
+    root = Content.of(
+        OCI_INDEX, document({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries})
+    )
+    return Image(
+        manifests=(root, *plain.manifests[1:], *attestation.manifests),
+        blobs=(*plain.blobs, *attestation.blobs),
+    )
+
+
 def artifact(
     subject: Image, artifact_type: str = "application/example.signature", *, size: int = 100
 ) -> Image:

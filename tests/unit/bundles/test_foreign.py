@@ -26,7 +26,7 @@ from tests.support.foreign_archives import (
     tarred,
     unpacked,
 )
-from tests.support.images import Image, artifact, image, index, schema1
+from tests.support.images import Image, artifact, attested, image, index, schema1
 
 AMD64, ARM64 = image(3000, 20, seed="amd"), image(500, seed="arm", architecture="arm64")
 BOTH = index(AMD64, ARM64)
@@ -115,6 +115,20 @@ def test_images_of_other_platforms_that_were_not_copied_are_declared(tmp_path: P
         [(BOTH, NAMED), (AMD64, {REF_NAME: "lab.example/one:v1"})], without=digests(ARM64)
     )
     assert [one.contents.platforms for one in opened(tmp_path, whole)] == [("linux/amd64",), None]
+
+
+@pytest.mark.parametrize("about", [AMD64, ARM64])
+def test_an_attestation_is_no_platform(tmp_path: Path, about: Image) -> None:
+    whole = attested(BOTH, about, image(50, seed="attestation"))
+    (found,) = opened(tmp_path, layout([(whole, NAMED)], without=digests(ARM64)))
+    assert found.contents.platforms == ("linux/amd64",)
+    assert found.blobs.keys() == digests(whole) - digests(ARM64)
+
+
+def test_a_name_that_only_looks_like_a_signatures_is_a_name(tmp_path: Path) -> None:
+    name = "sha256-" + "a" * 70
+    members = layout([(AMD64, {REF_NAME: name})])
+    assert names(*opened(tmp_path, members, "lab.example/app")) == [f"lab.example/app:{name}"]
 
 
 def test_signatures_come_with_what_they_sign(tmp_path: Path) -> None:

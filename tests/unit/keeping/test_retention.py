@@ -5,7 +5,6 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.cache.pin_records import matches
 from proxy.cache.records import TagRecord
 from proxy.config import RetentionRule
 from proxy.keeping.images import Named
@@ -130,10 +129,3 @@ def test_time_only_ever_lets_more_go(
 ) -> None:
     later = {str(one.pulled.named.tag) for one in outdated(tags, rules, NOW + days * DAY)}
     assert going(tags, *rules) <= later
-
-
-@given(name=st.text("ab/:.-", max_size=12))
-def test_a_name_matches_itself_and_everything_matches_a_star(name: str) -> None:
-    assert matches("*", name)
-    assert matches(name, name)
-    assert matches(f"{name}*", f"{name}/x:y")

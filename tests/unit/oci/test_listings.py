@@ -19,10 +19,13 @@ from proxy.oci.listings import (
     parse_next,
     parse_referrers,
     parse_tag_list,
+    referrer_of,
     referrers_index,
+    signature_tags,
+    subject_of,
     tag_list_body,
 )
-from proxy.oci.manifests import OCI_INDEX, OCI_MANIFEST
+from proxy.oci.manifests import OCI_INDEX, OCI_MANIFEST, Descriptor
 
 tags = st.from_regex(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,5}", fullmatch=True)
 
@@ -244,8 +247,47 @@ def test_any_referrers_answer_is_read_or_refused(body: bytes, content_type: str)
     assert found is None or isinstance(found, list)
 
 
+def test_a_referrer_is_a_manifest_or_left_out() -> None:
+    digest = Digest.of(b"x")
+    entry: dict[str, object] = {"mediaType": OCI_MANIFEST, "digest": str(digest), "size": 5}
+    assert referrer_of(entry) == Descriptor(media_type=OCI_MANIFEST, digest=digest, size=5)
+    for wrong in ({"mediaType": "text/html"}, {"digest": "sha256:0"}, {"size": "5"}):
+        assert referrer_of({**entry, **wrong}) is None
+
+
 def test_the_fallback_tag_is_cut_to_what_a_tag_may_hold() -> None:
     short = Digest.of(b"x")
     assert fallback_tag(short) == f"sha256-{short.hex}"
     long = Digest.of(b"x", "sha512")
     assert fallback_tag(long) == f"sha512-{long.hex[:64]}"
+
+
+def test_signatures_have_tags_that_say_what_is_signed() -> None:
+    short = Digest.of(b"x")
+    assert signature_tags(short) == tuple(
+        f"sha256-{short.hex}.{kind}" for kind in ("sig", "att", "sbom")
+    )
+    assert {subject_of(tag) for tag in (fallback_tag(short), *signature_tags(short))} == {short}
+    long = Digest.of(b"x", "sha512")
+    assert signature_tags(long) == ()
+    assert subject_of(fallback_tag(long)) is None
+
+
+@pytest.mark.parametrize(
+    ("tag", "about"),
+    [
+        ("sha256-" + "a" * 64, True),
+        ("sha256-" + "a" * 64 + ".sig", True),
+        ("sha256-" + "a" * 64 + "." + "x" * 56, True),
+        ("sha256-" + "a" * 64 + "." + "x" * 57, False),
+        ("sha256-" + "a" * 64 + ".", False),
+        ("sha256-" + "a" * 64 + ".sig/x:y", False),
+        ("sha256-" + "a" * 63, False),
+        ("sha256-" + "a" * 128, False),
+        ("sha512-" + "a" * 64 + ".sig", False),
+        ("v1", False),
+        ("sha256-" + "A" * 64, False),
+    ],
+)
+def test_some_tags_only_say_what_they_are_about(tag: str, about: bool) -> None:
+    assert subject_of(tag) == (Digest("sha256", "a" * 64) if about else None)

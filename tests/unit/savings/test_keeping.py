@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.naming import spelled
+from proxy.cache.pin_records import name_of
 from proxy.savings.keeping import Savings
 from proxy.savings.ledger import Ledger
 from proxy.savings.sums import Sums
@@ -18,7 +18,7 @@ NOW = 1_790_000_100.0
 def savings(folder: Path, *, every_s: float = 3600) -> Savings:
     (folder / "tmp").mkdir(exist_ok=True)
     ledger = Ledger(
-        spell=spelled,
+        spell=name_of,
         seconds=lambda _served: 0.0,
         observe=lambda _event: None,
         clock=lambda: NOW,

@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 
 from proxy.cache import traffic
+from proxy.cache.pin_records import name_of
 from proxy.events import BytesFetched, Event, PullsServed, RequestServed
-from proxy.naming import spelled
 from proxy.oci.digest import Digest
 from proxy.oci.manifests import Manifest
 from proxy.oci.names import Reference, Repository, Tag
-from proxy.savings.clients import Subnets
 from proxy.savings.images import Images
 from proxy.savings.ledger import Ledger
 from proxy.savings.sums import Sums
@@ -31,7 +30,7 @@ class Books:
     def __init__(self, *, by_client: bool = True) -> None:
         self.events: list[Event] = []
         self.ledger = Ledger(
-            spell=spelled,
+            spell=name_of,
             seconds=lambda served: 2.0 if served.outcome == "hit" else 0.0,
             observe=self.events.append,
             clock=lambda: NOW,
@@ -150,7 +149,7 @@ def test_of_what_was_forgotten_only_the_repository_is_known() -> None:
 
 
 def test_what_is_remembered_of_images_is_bounded() -> None:
-    images = Images(spelled, digests_max=10)
+    images = Images(name_of, digests_max=10)
     for number in range(100):
         body = b"%d" % number
         images.manifest("lab", APP, Tag("v1"), Digest.of(body), None)
@@ -225,24 +224,6 @@ def test_clients_share_what_was_served_and_are_left_alone_if_told_so() -> None:
     books.blob(Digest.of(b""), 7)
     books.ledger.hear(BytesFetched(upstream="lab", kind="blob", count=1))
     assert books.clients == {}
-
-
-@pytest.mark.parametrize(
-    ("client", "subnet"),
-    [
-        ("192.0.2.255", "192.0.2.0/24"),
-        ("2001:db8:1:23ff::7", "2001:db8:1:2300::/56"),
-        ("::ffff:192.0.2.1", "192.0.2.0/24"),
-        ("fe80::1%eth0", "fe80::/56"),
-        ("", "unknown"),
-        ("warm", "warm"),
-        ("x" * 99, "x" * 40),
-    ],
-)
-def test_an_address_becomes_its_subnet(client: str, subnet: str) -> None:
-    subnets = Subnets()
-    assert subnets.of(client) == subnet
-    assert subnets.of(client) == subnet
 
 
 def test_the_most_pulled_tags_come_first() -> None:

@@ -58,6 +58,8 @@ async def test_what_is_rare_is_there_before_it_happens(tmp_path: Path) -> None:
         ("entrepot_resumes_total", {"upstream": "lab"}),
         ("entrepot_saved_seconds_total", {"upstream": "lab"}),
         ("entrepot_scrub_bad_blobs_total", {"where": "local"}),
+        ("entrepot_warm_failures_total", {"trigger": "schedule"}),
+        ("entrepot_warm_failures_total", {"trigger": "learned"}),
         ("entrepot_leases_total", {"outcome": "lost"}),
         ("entrepot_coordination_failures_total", {"operation": "claim"}),
     ]

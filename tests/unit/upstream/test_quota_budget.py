@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from proxy.config.quota import Reserve
 from proxy.ports import Quota
 from proxy.upstream.quota_budget import LOOK_AGAIN_S, WINDOW_S_DEFAULT, Budget
-from proxy.upstream.quota_spenders import NAMES_MAX, Spenders, network
+from proxy.upstream.quota_spenders import NAMES_MAX, Spenders
 from tests.support.asking import Ticks
 
 
@@ -116,21 +116,6 @@ def test_equal_readings_take_no_room_and_lose_no_pace():
 
 
 # --- who spent it -------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("client", "expected"),
-    [
-        ("192.0.2.77", "192.0.2.0/24"),
-        ("::ffff:192.0.2.77", "192.0.2.0/24"),
-        ("2001:db8:1:2ff::5", "2001:db8:1:200::/56"),
-        ("fe80::1%eth0", "fe80::/56"),
-        ("", "unknown"),
-        ("warm", "warm"),
-    ],
-)
-def test_clients_count_by_network(client, expected):
-    assert network(client) == expected
 
 
 def test_the_last_24_hours_count():

@@ -14,10 +14,10 @@ import pytest
 from proxy.cache.platforms import Platforms
 from proxy.config.warm import WarmLearned, WarmRun, WarmSettings
 from proxy.coordination.local import LocalCoordination
-from proxy.events import WarmTrigger
+from proxy.events import Event, WarmTrigger, WarmUpFailed
 from proxy.warming.plans import Notes, plans
 from proxy.warming.schedule import Schedule
-from proxy.warming.wish import Wish
+from proxy.wishes import Wish
 from tests.support.memory_storage import MemoryRecords
 
 DAY_S = 86400.0
@@ -55,6 +55,7 @@ class Replica:
         self.now = NOON
         self.plans = len(plans(settings))
         self.warming = Warming()
+        self.events: list[Event] = []
         self._asleep: list[tuple[float, asyncio.Event]] = []
         self.schedule = Schedule(
             settings,
@@ -62,6 +63,7 @@ class Replica:
             records,
             coordination,
             pulled=lambda n: [("lab/often:v1", 9.0), ("lab/less:v1", 2.0)][:n],
+            observe=self.events.append,
             clock=lambda: self.now,
             sleep=self._sleep,
         )
@@ -190,11 +192,14 @@ async def test_a_list_is_read_anew_each_time_and_one_that_is_gone_ends_nothing(
     path.write_text("x\n")
     async with running(settings(WarmRun(cron="0 2 * * *", file=path))) as replica:
         await replica.at(TWO + 60)
+        assert replica.events == []
         path.unlink()
         await replica.at(TWO + DAY_S + 60)
+        assert replica.events == [WarmUpFailed(trigger="schedule")]
         path.write_text("y\n")
         await replica.at(TWO + 2 * DAY_S + 60)
         assert [wish.images for wish, _ in replica.warming.wishes] == [("x",), ("y",)]
+        assert len(replica.events) == 1
 
 
 async def test_while_the_store_is_away_it_tries_again_and_does_it_once() -> None:
@@ -207,6 +212,8 @@ async def test_while_the_store_is_away_it_tries_again_and_does_it_once() -> None
         await replica.at(TWO + 120)
         await replica.at(TWO + 180)
         assert len(replica.warming.wishes) == 1
+        # It was only late.
+        assert replica.events == []
 
 
 async def test_its_document_tells_what_is_next_and_how_it_went() -> None:
