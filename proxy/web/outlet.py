@@ -1,9 +1,10 @@
 """A client's socket, filled from files by the kernel.
 
 asyncio's own `sendfile` costs a dozen system calls around each one that counts; with
-256 clients at one growing file that was more than half of the work. Here it is one
-call, and when the socket is full a wait until it takes more. The wait uses a duplicate
-of the descriptor, because the loop lets nobody wait for one that a transport owns.
+256 clients at one growing file that was more than half of the work. Here it is one call,
+whenever the socket takes bytes and it is its turn (`web/outlets.py`), and the task is
+woken when all is sent. The descriptor is a duplicate: should the transport's be closed,
+and its number be another client's, that one still gets nothing of this.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import termios
 
 from proxy.cache.local import OpenFile
 from proxy.errors import TransferBroken
+from proxy.web import outlets
 
 _GONE = {
     errno.EPIPE,
@@ -47,8 +49,12 @@ class Outlet:
         self._transport = transport
         self._stall_s = stall_s
         self._loop = asyncio.get_running_loop()
-        self._waiter: asyncio.Future[None] | None = None
+        self._outlets = outlets.of_this_loop()
+        self._watching = False
         self._timer: asyncio.TimerHandle | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._file_fd = -1
+        self._start = self._offset = self._end = 0
         self._sent = 0
         self._seen = (0, 0)
 
@@ -57,6 +63,9 @@ class Outlet:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        if self._watching:
+            self._outlets.leave(self._fd)
+            self._watching = False
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -68,43 +77,47 @@ class Outlet:
         within twice that); `TransferBroken` when the file can't be read; `OSError`
         (`EINVAL`, `ENOSYS`) when the kernel can't send from it.
         """
-        start, end = offset, offset + count
-        waited = False
-        while offset < end:
+        self._file_fd = file.fd
+        self._start, self._offset, self._end = offset, offset, offset + count
+        self._waiter = self._loop.create_future()
+        self._outlets.soon(self._go)
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _fill(self) -> bool:
+        """Send until all is sent (True) or the socket is full. Raises as `send` does."""
+        while self._offset < self._end:
             if self._transport.is_closing():
                 raise ClientGone
             try:
-                sent = os.sendfile(self._fd, file.fd, offset, end - offset)
+                sent = os.sendfile(self._fd, self._file_fd, self._offset, self._end - self._offset)
             except BlockingIOError:
-                sent = -1
+                return False
             except OSError as error:
-                _explain(error, begun=offset > start)
+                _explain(error, begun=self._offset > self._start)
                 raise
             if sent == 0:
                 raise TransferBroken("a stored blob is shorter than it was")
-            if sent > 0:
-                offset += sent
-                self._sent += sent
-            if offset < end:
-                waited = True
-                await self._writable()
-        if not waited:
-            await asyncio.sleep(0)  # Others have their turn, however fast this client is.
+            self._offset += sent
+            self._sent += sent
+        return True
 
-    async def _writable(self) -> None:
-        self._waiter = waiter = self._loop.create_future()
-        if self._timer is None:
-            self._seen = self._state()
-            self._timer = self._loop.call_later(self._stall_s, self._look)
-        self._loop.add_writer(self._fd, self._wake)
+    def _go(self) -> None:
+        waiter = self._waiter
+        if waiter is None or waiter.done():
+            return
         try:
-            await waiter
-        finally:
-            self._loop.remove_writer(self._fd)
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+            if self._fill():
+                waiter.set_result(None)
+            elif not self._watching:
+                self._outlets.watch(self._fd, self._go)
+                self._watching = True
+                self._seen = self._state()
+                self._timer = self._loop.call_later(self._stall_s, self._look)
+        except (ClientGone, TransferBroken, OSError) as error:
+            waiter.set_exception(error)
 
     def _look(self) -> None:
         """Whether the client has taken anything since the last look, `stall_s` ago.

@@ -68,6 +68,9 @@ class Certificates:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
+        # The client knows what its hardware is good at. Those in Go (containerd, docker,
+        # podman) prefer AES-128, for which a byte costs a third less than for AES-256.
+        context.options &= ~ssl.OP_CIPHER_SERVER_PREFERENCE
         return context
 
     def _hand_over(

@@ -91,6 +91,27 @@ async def test_bytes_are_right_over_tls_cold_followed_and_warm(
     assert await get(address, authority) == b"{}"
 
 
+@pytest.mark.parametrize("first", ["AES128-GCM-SHA256", "AES256-GCM-SHA384"])
+async def test_the_client_chooses_the_cipher(tmp_path: Path, first: str) -> None:
+    """Also in connections that a context made from changed files took over."""
+    authority = issue(tmp_path / "authority")
+    put(authority, tmp_path / "served")
+    other = {"AES128-GCM-SHA256", "AES256-GCM-SHA384"} - {first}
+    context = ssl.create_default_context(cafile=str(authority.ca))
+    context.maximum_version = ssl.TLSVersion.TLSv1_2  # of 1.3 Python can't set the order
+    context.set_ciphers(":".join(f"ECDHE-ECDSA-{name}" for name in (first, *other)))
+    async with serving(tmp_path / "served") as (address, certificates):
+        host, port = address.split(":")
+        for changed in (False, True):
+            if changed:
+                put(authority, tmp_path / "served")
+                assert await asyncio.to_thread(certificates.refresh)
+            _, writer = await asyncio.open_connection(host, int(port), ssl=context)
+            assert writer.get_extra_info("cipher")[0] == f"ECDHE-ECDSA-{first}"
+            writer.close()
+            await writer.wait_closed()
+
+
 async def test_a_changed_certificate_is_used_for_new_connections(tmp_path: Path) -> None:
     before, after = issue(tmp_path / "a"), issue(tmp_path / "b")
     put(before, tmp_path / "used")
