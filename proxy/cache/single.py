@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Hashable
 from typing import Any, TypeVar, cast
 
 from proxy.cache import traffic
+from proxy.errors import QuotaKept
 
 T = TypeVar("T")
 
@@ -37,18 +38,28 @@ class SingleFlight:
         A plain `def`: nothing can happen between looking and starting.
         """
         task = self._running.get(key)
-        if task is None:
+        if task is None or task.done():  # It may be done, and not be forgotten yet.
             self._traffic[key], context = traffic.begun()
             task = asyncio.create_task(work(), context=context)
             self._running[key] = task
             task.add_done_callback(lambda done: self._forget(key, done))
-        else:
+        elif self._traffic[key].urgency > traffic.current().urgency:
             self._traffic[key].raise_to(traffic.current())
+            return self._or_again(task, key, work)
         return cast("Awaitable[T]", asyncio.shield(task))
 
+    async def _or_again(
+        self, task: asyncio.Task[T], key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]
+    ) -> T:
+        """What was refused before somebody more urgent came is asked for once more."""
+        try:
+            return await asyncio.shield(task)
+        except QuotaKept:
+            return await self.join(key, work)
+
     def _forget(self, key: Hashable, task: asyncio.Task[Any]) -> None:
-        self._running.pop(key, None)
-        self._traffic.pop(key, None)
+        if self._running.get(key) is task:
+            del self._running[key], self._traffic[key]
         if not task.cancelled():
             # Retrieved here because every asker may have left by now.
             task.exception()

@@ -9,6 +9,7 @@ import pytest
 from proxy.cache import traffic
 from proxy.cache.single import SingleFlight, to_the_end
 from proxy.cache.traffic import Urgency
+from proxy.errors import QuotaKept
 
 
 class Work:
@@ -143,3 +144,22 @@ async def test_work_is_as_urgent_as_whoever_asks_for_it_with_most_urgency():
         await asyncio.gather(begun, joined)
     assert seen == [(Urgency.WARM, ""), (Urgency.WAITING, "192.0.2.1")]
     assert warm.urgency is Urgency.WARM  # Whoever began it is not in a hurry for that.
+
+
+async def test_who_waits_asks_again_for_what_was_refused_to_a_warm_up_just_before() -> None:
+    single, work = SingleFlight(), Work()
+    work.error = QuotaKept("kept for who waits")
+    with traffic.working_as(Urgency.WARM):
+        warm = asyncio.create_task(ask(single, work))
+        also_warm = asyncio.create_task(ask(single, work))
+    await asyncio.sleep(0)
+    waiting = asyncio.create_task(ask(single, work))
+    await asyncio.sleep(0)
+    work.go.set()
+    for one in (warm, also_warm):
+        with pytest.raises(QuotaKept):
+            await one
+    # It was refused once more, as one that waits, and that is what it hears.
+    with pytest.raises(QuotaKept):
+        await waiting
+    assert work.runs == 2
