@@ -38,7 +38,7 @@ class SingleFlight:
         A plain `def`: nothing can happen between looking and starting.
         """
         task = self._running.get(key)
-        if task is None or task.done():  # It may be done, and not be forgotten yet.
+        if task is None or _failed(task):
             self._traffic[key], context = traffic.begun()
             task = asyncio.create_task(work(), context=context)
             self._running[key] = task
@@ -70,6 +70,11 @@ class SingleFlight:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _failed(task: asyncio.Task[Any]) -> bool:
+    """It may be done and not be forgotten yet; its failure is no answer to who comes after."""
+    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 async def to_the_end(work: Coroutine[Any, Any, T]) -> T:

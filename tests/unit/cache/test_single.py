@@ -163,3 +163,13 @@ async def test_who_waits_asks_again_for_what_was_refused_to_a_warm_up_just_befor
     with pytest.raises(QuotaKept):
         await waiting
     assert work.runs == 2
+
+
+async def test_an_answer_of_just_now_is_one_for_who_comes_before_it_is_forgotten() -> None:
+    single, work = SingleFlight(), Work()
+    work.go.set()
+    first = asyncio.create_task(ask(single, work))
+    while not any(task.done() for task in single._running.values()):
+        await asyncio.sleep(0)
+    assert await ask(single, work) == await first
+    assert work.runs == 1
