@@ -21,8 +21,10 @@ INSTALLED := $(VENV)/wheel
 # Decisions without I/O: every branch of them is tested, or the gate closes.
 comma := ,
 empty :=
-# Much of it waits.
-TOGETHER := --numprocesses 4 --dist loadfile tests/unit
+# Much of it waits. What starts whole fleets gets fewer neighbours.
+TOGETHER := --numprocesses 4 --dist loadfile
+FLEETS := --numprocesses 3 --dist loadfile
+AS_USERS := DIST_FOLDER=$(CURDIR)/dist INSTALLED_PYTHON=$(CURDIR)/$(INSTALLED)/bin/python
 PURE := proxy/oci/*.py proxy/cache/freshness.py proxy/cache/eviction.py
 
 .DELETE_ON_ERROR:
@@ -33,15 +35,16 @@ run: $(RUNTIME)
 	$(BIN)/entrepot serve --data-dir .entrepot
 
 check: lint
-	$(BIN)/python -m pytest $(TOGETHER)
-	$(BIN)/python -m pytest tests/conformance
+	$(BIN)/python -m pytest $(TOGETHER) tests/unit
+	$(BIN)/python -m pytest $(FLEETS) tests/conformance
 
-# What needs little more than its own process runs in several, the rest after it.
-# What tests start is the wheel in an environment of its own, as users install it.
+# What needs nothing of the machine but ports runs side by side; container runtimes and
+# what else there is one of (tests/e2e) come last, alone.
+# What they start is the wheel in an environment of its own, as users install it.
 test: lint gate installed
-	$(BIN)/python -m pytest $(TOGETHER) --ignore tests/unit/oci --ignore tests/unit/cache
-	DIST_FOLDER=$(CURDIR)/dist INSTALLED_PYTHON=$(CURDIR)/$(INSTALLED)/bin/python \
-		$(BIN)/python -m pytest tests --ignore tests/unit
+	$(BIN)/python -m pytest $(TOGETHER) tests/unit --ignore tests/unit/oci --ignore tests/unit/cache
+	$(AS_USERS) $(BIN)/python -m pytest $(FLEETS) tests --ignore tests/unit --ignore tests/e2e
+	$(AS_USERS) $(BIN)/python -m pytest tests/e2e
 	$(BIN)/python -m tests.bench.check
 
 lint: $(DEVELOPMENT)
