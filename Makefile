@@ -23,7 +23,7 @@ comma := ,
 empty :=
 # Much of it waits. What starts whole fleets gets fewer neighbours.
 TOGETHER := --numprocesses 4 --dist loadfile
-FLEETS := --numprocesses 3 --dist loadfile
+FLEETS := --numprocesses 2 --dist loadfile
 AS_USERS := DIST_FOLDER=$(CURDIR)/dist INSTALLED_PYTHON=$(CURDIR)/$(INSTALLED)/bin/python
 PURE := proxy/oci/*.py proxy/cache/freshness.py proxy/cache/eviction.py
 

@@ -37,6 +37,8 @@ from proxy.oci.names import Repository
 from proxy.ports import PUBLIC, BlobKey, Coordination, Observe, Upstream
 
 _TRIES = 3
+COPIED_BYTES_MAX = 128 * 1024
+"""Above it, sending from the file costs less than copying out of memory."""
 
 
 class BlobCache:
@@ -66,7 +68,7 @@ class BlobCache:
         self._exposure = exposure
         self._observe = observe
         self._header_budget_s = header_budget_s
-        self._memory_object_bytes_max = memory_object_bytes_max
+        self._memory_object_bytes_max = min(memory_object_bytes_max, COPIED_BYTES_MAX)
         self._fleet = fleet
         self._coordination = coordination
         self._vouching = Vouching(facts, coordination, negative_s=negative_s)
@@ -91,17 +93,18 @@ class BlobCache:
         Raises `UnknownBlob`, `AccessDenied`, `UpstreamUnavailable` (within the
         header budget), `Overloaded`.
         """
-        await self._exposure.check(upstream, repository, "blobs", str(digest))
         key, source = BlobKey(group_of(upstream), digest), Source(upstream, repository)
-        for _ in range(_TRIES):
-            ends = self._flights.ends(key)
-            async with answer_within(self._header_budget_s, upstream):
+        # Over all its tries, and over the question who may read the repository.
+        async with answer_within(self._header_budget_s, upstream):
+            await self._exposure.check(upstream, repository, "blobs", str(digest))
+            for _ in range(_TRIES):
+                ends = self._flights.ends(key)
                 content = await self._open_held(key, source)
                 if content is None:
                     content = await self._bringing.bring(key, source, span, ends)
-            if content is not None:
-                self._coordination.touch(key)
-                return content
+                if content is not None:
+                    self._coordination.touch(key)
+                    return content
         raise BadUpstreamAnswer(f"{upstream.name} keeps sending other bytes than {digest}")
 
     async def stat(self, upstream: Upstream, repository: Repository, digest: Digest) -> int:

@@ -21,11 +21,13 @@ class OpenFile:
     belongs to nobody.
     """
 
-    __slots__ = ("_users", "fd", "size")
+    __slots__ = ("_users", "fd", "seen", "size")
 
     def __init__(self, fd: int, size: int) -> None:
         self.fd = fd
         self.size = size
+        self.seen = (0, 0, 0.0)
+        """`(start, end, until)`: so much was in the page cache; monotonic seconds."""
         self._users = 1
 
     @property

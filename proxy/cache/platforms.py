@@ -33,16 +33,13 @@ class Platforms:
         What is about another entry goes with it. Raises as `index_entries`.
         """
         found: dict[Digest, str] = {}
-        about: list[tuple[Digest, str]] = []
+        images: set[str] = set()
         for digest, platform, subject in index_entries(index):
-            if subject is not None:
-                about.append((digest, subject))
-            elif self._wants(platform):
+            if subject is None and self._wants(platform):
+                images.add(str(digest))
                 found.setdefault(digest, platform)
-        named = {str(digest): platform for digest, platform in found.items()}
-        for digest, subject in about:
-            if subject in named:
-                found.setdefault(digest, named[subject])
+            elif subject in images:
+                found.setdefault(digest, platform)
         return found
 
     def _wants(self, platform: str) -> bool:

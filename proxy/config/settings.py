@@ -95,7 +95,8 @@ class Settings(BaseModel):
         default=32 * _MIB, description="Memory for small objects; 0: none."
     )
     memory_object_bytes_max: Size = Field(
-        default=_MIB, description="Largest object that is held in memory."
+        default=_MIB,
+        description="Largest object that is held in memory; blobs above 128 KiB never are.",
     )
     manifest_bytes_max: Size = Field(
         default=8 * _MIB, ge=64 * _KIB, description="Largest manifest that is accepted."

@@ -45,7 +45,9 @@ class Sums:
         self.saved_s += other.saved_s
 
     def times(self, count: int) -> Sums:
-        """So many of it."""
+        """So many of it; itself, if that is one."""
+        if count == 1:
+            return self
         return Sums(
             pulls=self.pulls * count,
             pulls_saved=self.pulls_saved * count,

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from proxy.events import RequestServed
 from proxy.telemetry.buckets import SECONDS
+
+
+class _Series(NamedTuple):
+    requests: Counter
+    served: Counter
+    first_byte: Histogram
+    duration: Histogram
 
 
 class ClientMetrics:
@@ -44,6 +53,8 @@ class ClientMetrics:
             buckets=SECONDS,
             registry=registry,
         )
+        # Looking up the series of all labels costs more than counting in them.
+        self._series: dict[tuple[str, str, str, str, int], _Series] = {}
 
     def expect(self, upstream: str) -> None:
         """There is such an upstream."""
@@ -52,15 +63,26 @@ class ClientMetrics:
 
     def request(self, event: RequestServed) -> None:
         """Count one, or as many as it stands for."""
-        self._requests.labels(
-            event.kind, event.method, event.upstream, event.outcome, str(event.status)
-        ).inc(event.count)
-        self._served.labels(event.kind, event.upstream, event.outcome).inc(event.size * event.count)
+        key = (event.kind, event.method, event.upstream, event.outcome, event.status)
+        series = self._series.get(key)
+        if series is None:
+            series = self._series[key] = self._series_of(event)
+        series.requests.inc(event.count)
+        series.served.inc(event.size * event.count)
         if not event.complete:
             self._cut.labels(event.kind, event.upstream).inc()
-        labels = (event.kind, event.outcome)
-        _observe(self._first_byte.labels(*labels), event.first_byte_s, event.count)
-        _observe(self._duration.labels(*labels), event.duration_s, event.count)
+        _observe(series.first_byte, event.first_byte_s, event.count)
+        _observe(series.duration, event.duration_s, event.count)
+
+    def _series_of(self, event: RequestServed) -> _Series:
+        return _Series(
+            self._requests.labels(
+                event.kind, event.method, event.upstream, event.outcome, str(event.status)
+            ),
+            self._served.labels(event.kind, event.upstream, event.outcome),
+            self._first_byte.labels(event.kind, event.outcome),
+            self._duration.labels(event.kind, event.outcome),
+        )
 
 
 def _observe(histogram: Histogram, value: float, count: int) -> None:

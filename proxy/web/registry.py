@@ -217,11 +217,9 @@ class RegistryHandler:
             if location is not None:
                 exchange.outcome = "hit"
                 return await exchange.send_bytes(307, b"", {"Location": location})
-        # Over all its tries, and over the question who may read the repository.
-        async with answer_within(self._header_budget_s, upstream):
-            content = await self._blobs.open(
-                upstream, route.repository, route.digest, span=_first_range(exchange.request)
-            )
+        content = await self._blobs.open(
+            upstream, route.repository, route.digest, span=_first_range(exchange.request)
+        )
         response = await exchange.send_content(content, headers, etag)
         if self._repeats is not None and self._redirector is None and isinstance(content, Bytes):
             self._repeats.blob(exchange, response, route, upstream, read=True)

@@ -20,7 +20,7 @@ from proxy.oci.routes import GetBlob, GetManifest
 from proxy.ports import Upstream
 from proxy.web.access import access_facts
 from proxy.web.exchange import Exchange
-from proxy.web.fastlane import FastLane, Known
+from proxy.web.fastlane import BODY_BYTES_MAX, FastLane, Known
 from proxy.web.uses import Given
 
 _NEVER = frozenset(
@@ -116,7 +116,12 @@ def _kept(exchange: Exchange) -> Given | None:
 
 
 def _fit(exchange: Exchange) -> bool:
-    return exchange.complete and exchange.outcome == "hit" and exchange.status in {200, 304}
+    return (
+        exchange.complete
+        and exchange.outcome == "hit"
+        and exchange.status in {200, 304}
+        and exchange.size <= BODY_BYTES_MAX
+    )
 
 
 def _head(request: web.BaseRequest) -> bytes | None:

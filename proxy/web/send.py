@@ -28,7 +28,7 @@ from proxy.web import residency
 from proxy.web.outlet import ClientGone, Outlet
 from proxy.web.secure_outlet import SecureOutlet
 
-_WINDOW_MIN = 256 * 1024
+_WINDOW_MIN = 1024 * 1024
 _WINDOW_MAX = 16 * 1024 * 1024
 _WINDOW_FAST_S = 1.0
 _SECURE_WINDOW = 4 * 1024 * 1024
@@ -86,7 +86,7 @@ class Sender:
                     continue
                 count = min(ready - offset, self._window)
                 fresh = content.just_written(offset)
-                if not fresh and not residency.resident(content.file.fd, offset, count):
+                if not fresh and not residency.lately_resident(content.file, offset, count):
                     try:
                         await residency.bring_in(content.file.fd, offset, count)
                     except OSError as error:

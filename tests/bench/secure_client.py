@@ -13,13 +13,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from tests.bench.blocking import Asker
 from tests.bench.systems import ROOT
 
+Get = Callable[[int], list[int]]
 _ORDER = """openssl_conf = all
 [all]
 ssl_conf = tls
@@ -30,45 +31,42 @@ Ciphersuites = TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY13
 """
 
 
-class SecureClient:
-    """One connection, in a process of its own. Use as a context manager."""
+@contextmanager
+def secure_client(port: int, ca: Path, path: str, folder: Path) -> Iterator[Get]:
+    """One connection, in a process of its own, that gets `path` as often as it is told.
 
-    def __init__(self, port: int, ca: Path, path: str, folder: Path) -> None:
-        """`ca`: PEM file of the authority to trust. `folder`: for its configuration."""
-        configuration = folder / "client.cnf"
-        configuration.write_text(_ORDER)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.bench.secure_client", str(port), str(ca), path],
-            cwd=ROOT,
-            env=os.environ | {"OPENSSL_CONF": str(configuration)},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+    What it gives answers with the body bytes of each download, and raises `OSError` if
+    there were none. `ca`: PEM file of the authority to trust. `folder`: for its
+    configuration.
+    """
+    configuration = folder / "client.cnf"
+    configuration.write_text(_ORDER)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.bench.secure_client", str(port), str(ca), path],
+        cwd=ROOT,
+        env=os.environ | {"OPENSSL_CONF": str(configuration)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin
+    assert process.stdout
+    asking, answers = process.stdin, process.stdout
 
-    def get(self, times: int) -> list[int]:
-        """Body bytes of each download. Raises `OSError` if there were none."""
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(f"{times}\n")
-        self._process.stdin.flush()
-        said = self._process.stdout.readline()
+    def get(times: int) -> list[int]:
+        asking.write(f"{times}\n")
+        asking.flush()
+        said = answers.readline()
         if not said:
             raise ConnectionError("the client ended")
         sizes: list[int] = json.loads(said)
         return sizes
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._process.kill()
-        self._process.communicate()
+    try:
+        yield get
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def main() -> None:

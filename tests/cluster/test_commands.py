@@ -99,7 +99,11 @@ async def test_evict_drops_from_the_store_what_was_used_longest_ago(cluster: Clu
         assert planned["dropped_bytes"] >= sum(before.values()) - bytes_max
         assert await kept() == before
         done = await command(cluster, "evict", number=1)
-        assert done == {**planned, "dry_run": False}
+        # Which of them may differ: what a replica served is known to others seconds later.
+        assert [done[key] for key in ("dropped", "kept")] == [
+            planned[key] for key in ("dropped", "kept")
+        ]
+        assert (planned["dry_run"], done["dry_run"]) == (True, False)
         after = await kept()
         assert sum(after.values()) == done["kept_bytes"] <= bytes_max
         assert len(before) - len(after) == done["dropped"] >= 1

@@ -8,7 +8,7 @@ from __future__ import annotations
 from tests.bench.blocking import Asker
 from tests.bench.measured import Measured
 from tests.bench.row import Line, Row, per_gb, settled_cpu_s
-from tests.bench.secure_client import SecureClient
+from tests.bench.secure_client import secure_client
 from tests.bench.stage import Stage
 from tests.bench.systems import System
 
@@ -23,10 +23,10 @@ def turn(stage: Stage, system: System, result: Measured) -> None:
         if system.by_image:
             with Asker(running.port, stage.ca.ca) as asker:
                 asker.get(f"/v2/{stage.library['large'].tag_url}")
-        with SecureClient(running.port, stage.ca.ca, path, stage.folder) as client:
-            client.get(1)
+        with secure_client(running.port, stage.ca.ca, path, stage.folder) as get:
+            get(1)
             before_s = settled_cpu_s(running)
-            sizes = client.get(_PULLS)
+            sizes = get(_PULLS)
             used_s = running.tree.cpu_s() - before_s
     if sizes != [layer.size] * _PULLS:
         result.failed.append(f"over TLS {sizes} bytes, not {_PULLS} times {layer.size}")

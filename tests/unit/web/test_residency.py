@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from proxy.web.residency import read_in, resident
+from proxy.cache.local import OpenFile
+from proxy.web import residency
+from proxy.web.residency import lately_resident, read_in, resident
 
 SIZE = 1024 * 1024
 
@@ -55,3 +57,33 @@ def test_a_file_that_ends_early_is_read_as_far_as_it_goes(fd: int) -> None:
 
 def test_a_descriptor_that_is_none_waits_for_nothing() -> None:
     assert resident(-1, 0, 100)
+
+
+def test_one_answer_does_for_all_who_read_the_same_at_once(
+    fd: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[int, int]] = []
+    now = 100.0
+
+    def looked(_fd: int, offset: int, count: int) -> bool:
+        asked.append((offset, count))
+        return offset < 500
+
+    monkeypatch.setattr(residency, "resident", looked)
+    monkeypatch.setattr(residency.time, "monotonic", lambda: now)
+    file = OpenFile(os.dup(fd), SIZE)
+    for _ in range(3):
+        assert lately_resident(file, 0, 100)
+        assert lately_resident(file, 100, 200)
+        assert lately_resident(file, 50, 250)
+    assert asked == [(0, 100), (100, 200)]
+    # A bit more than is known, something apart, and what is not there are looked at.
+    assert lately_resident(file, 250, 51)
+    assert not lately_resident(file, 600, 10)
+    assert not lately_resident(file, 600, 10)
+    assert asked[2:] == [(250, 51), (600, 10), (600, 10)]
+    # What was found is good for as long as its first part.
+    now += 0.021
+    assert lately_resident(file, 100, 10)
+    assert asked[5:] == [(100, 10)]
+    file.release()
