@@ -9,20 +9,36 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 from proxy.cache import traffic
+from proxy.cache.traffic import Traffic, Urgency
 from proxy.errors import QuotaKept
 
 T = TypeVar("T")
+
+
+@dataclass(slots=True, frozen=True)
+class _Work:
+    """`began`: how urgent it was at first. `traffic`: how urgent it is now."""
+
+    task: asyncio.Task[Any]
+    traffic: Traffic
+    began: Urgency
+
+    @property
+    def failed(self) -> bool:
+        """It may be so and not be forgotten yet; that is no answer to who comes after."""
+        task = self.task
+        return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 class SingleFlight:
     """Running work by key."""
 
     def __init__(self) -> None:
-        self._running: dict[Hashable, asyncio.Task[Any]] = {}
-        self._traffic: dict[Hashable, traffic.Traffic] = {}
+        self._running: dict[Hashable, _Work] = {}
 
     def __len__(self) -> int:
         return len(self._running)
@@ -37,16 +53,16 @@ class SingleFlight:
         It is as urgent as whoever asks for it with most urgency.
         A plain `def`: nothing can happen between looking and starting.
         """
-        task = self._running.get(key)
-        if task is None or _failed(task):
-            self._traffic[key], context = traffic.begun()
+        found, now = self._running.get(key), traffic.current()
+        if found is None or found.failed:
+            own, context = traffic.begun()
             task = asyncio.create_task(work(), context=context)
-            self._running[key] = task
+            found = self._running[key] = _Work(task, own, own.urgency)
             task.add_done_callback(lambda done: self._forget(key, done))
-        elif self._traffic[key].urgency > traffic.current().urgency:
-            self._traffic[key].raise_to(traffic.current())
-            return self._or_again(task, key, work)
-        return cast("Awaitable[T]", asyncio.shield(task))
+        elif now.urgency < found.began:
+            found.traffic.raise_to(now)
+            return self._or_again(found.task, key, work)
+        return cast("Awaitable[T]", asyncio.shield(found.task))
 
     async def _or_again(
         self, task: asyncio.Task[T], key: Hashable, work: Callable[[], Coroutine[Any, Any, T]]
@@ -58,23 +74,19 @@ class SingleFlight:
             return await self.join(key, work)
 
     def _forget(self, key: Hashable, task: asyncio.Task[Any]) -> None:
-        if self._running.get(key) is task:
-            del self._running[key], self._traffic[key]
+        found = self._running.get(key)
+        if found is not None and found.task is task:
+            del self._running[key]
         if not task.cancelled():
             # Retrieved here because every asker may have left by now.
             task.exception()
 
     async def aclose(self) -> None:
         """Cancel what is running and wait for its end."""
-        tasks = list(self._running.values())
+        tasks = [one.task for one in self._running.values()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _failed(task: asyncio.Task[Any]) -> bool:
-    """It may be done and not be forgotten yet; its failure is no answer to who comes after."""
-    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 async def to_the_end(work: Coroutine[Any, Any, T]) -> T:

@@ -8,7 +8,7 @@ is not kept, and therefore moves no record.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 
 from proxy.cache import noted
 from proxy.cache.content import Outcome
@@ -30,6 +30,7 @@ from proxy.cache.single import SingleFlight
 from proxy.cache.tag_answers import TagAnswers
 from proxy.errors import (
     AccessDenied,
+    QuotaKept,
     UnknownManifest,
     UpstreamLimited,
     UpstreamUnavailable,
@@ -41,6 +42,7 @@ from proxy.ports import Clock, Coordination, Observe, Upstream
 
 _ABSENT = b"absent"
 Decision = Confirmed | Move | Stale | Gone | Fail
+Answer = Descriptor | AccessDenied | UpstreamUnavailable | None
 
 
 class TagQuestions:
@@ -70,14 +72,17 @@ class TagQuestions:
         self._negative_s = negative_s
         self._flights = SingleFlight()
 
-    def revalidate(
-        self, upstream: Upstream, repository: Repository, tag: Tag
-    ) -> Awaitable[Decision]:
+    async def revalidate(self, upstream: Upstream, repository: Repository, tag: Tag) -> Decision:
         """What to do with a record that is no longer fresh, now that it was asked."""
-        return self._flights.join(
-            ("tag", upstream.name, repository, tag),
-            lambda: self._revalidate(upstream, repository, tag),
-        )
+        try:
+            return await self._flights.join(
+                ("tag", upstream.name, repository, tag),
+                lambda: self._revalidate(upstream, repository, tag),
+            )
+        except QuotaKept as error:
+            record = await self._facts.latest_tag(upstream, repository, tag)
+            name = name_of(upstream.name, repository, tag)
+            return self._decision(upstream, name, record, error, self._clock())
 
     async def first(
         self, upstream: Upstream, repository: Repository, tag: Tag, *, body: bool
@@ -155,28 +160,21 @@ class TagQuestions:
 
     async def _revalidate(self, upstream: Upstream, repository: Repository, tag: Tag) -> Decision:
         record = await self._facts.tag(upstream, repository, tag)
-        answer: Descriptor | AccessDenied | UpstreamUnavailable | None
+        answer: Answer
         found: Descriptor | Manifest | None = None
         now = self._clock()
         try:
             told = await self._answers.resolve(upstream, repository, tag)
             found, now = told.found, told.at
             answer = found.descriptor if isinstance(found, Manifest) else found
+        except QuotaKept:
+            raise  # No answer to who joined and is more urgent: they ask once more.
         except (AccessDenied, UpstreamUnavailable) as error:
             answer = error
             # Another replica may have had an answer that never came here.
             record = await self._facts.latest_tag(upstream, repository, tag)
-        policy = self._policies[upstream.name]
-        limited = isinstance(answer, UpstreamLimited)
-        decision = after(
-            record,
-            answer,
-            url=upstream.url,
-            now=now,
-            policy=policy,
-            limited=limited,
-            pinned=self._pinned(name_of(upstream.name, repository, tag)),
-        )
+        name = name_of(upstream.name, repository, tag)
+        decision = self._decision(upstream, name, record, answer, now)
         match decision:
             case Confirmed():
                 await self._facts.confirm_tag(upstream, repository, tag, now)
@@ -188,6 +186,24 @@ class TagQuestions:
             case _:
                 pass
         return decision
+
+    def _decision(
+        self,
+        upstream: Upstream,
+        name: str,
+        record: TagRecord | None,
+        answer: Answer,
+        now: float,
+    ) -> Decision:
+        return after(
+            record,
+            answer,
+            url=upstream.url,
+            now=now,
+            policy=self._policies[upstream.name],
+            limited=isinstance(answer, UpstreamLimited),
+            pinned=self._pinned(name),
+        )
 
     async def _first(
         self, upstream: Upstream, repository: Repository, tag: Tag, *, body: bool

@@ -27,7 +27,11 @@ _GONE = {
     errno.ETIMEDOUT,
     errno.EBADF,
     errno.ECONNABORTED,
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
 }
+# How long until a socket is tried again of which nobody can tell when it takes bytes.
+_AGAIN_S = 0.02
 
 
 class ClientGone(Exception):
@@ -40,12 +44,11 @@ class Outlet:
     """
 
     def __init__(self, transport: asyncio.Transport, *, stall_s: float) -> None:
-        """Raises `ClientGone` if it is closed already."""
+        """Raises `ClientGone` if it is closed already, `OSError` if there is no descriptor."""
         socket = transport.get_extra_info("socket")
-        try:
-            self._fd = os.dup(socket.fileno())
-        except (OSError, AttributeError) as error:
-            raise ClientGone from error
+        if socket is None or socket.fileno() < 0:
+            raise ClientGone
+        self._fd = os.dup(socket.fileno())
         self._transport = transport
         self._stall_s = stall_s
         self._loop = asyncio.get_running_loop()
@@ -55,8 +58,8 @@ class Outlet:
         self._waiter: asyncio.Future[None] | None = None
         self._file_fd = -1
         self._start = self._offset = self._end = 0
-        self._sent = 0
-        self._seen = (0, 0)
+        self._sends = self._sent = 0
+        self._seen = (0, 0, 0)
 
     def close(self) -> None:
         """Let go of the socket. Idempotent."""
@@ -77,6 +80,7 @@ class Outlet:
         within twice that); `TransferBroken` when the file can't be read; `OSError`
         (`EINVAL`, `ENOSYS`) when the kernel can't send from it.
         """
+        self._sends += 1
         self._file_fd = file.fd
         self._start, self._offset, self._end = offset, offset, offset + count
         self._waiter = self._loop.create_future()
@@ -112,15 +116,24 @@ class Outlet:
             if self._fill():
                 waiter.set_result(None)
             elif not self._watching:
-                self._outlets.watch(self._fd, self._go)
-                self._watching = True
-                self._seen = self._state()
-                self._timer = self._loop.call_later(self._stall_s, self._look)
+                self._watch()
         except (ClientGone, TransferBroken, OSError) as error:
             waiter.set_exception(error)
 
+    def _watch(self) -> None:
+        if self._timer is None:
+            self._seen = self._state()
+            self._timer = self._loop.call_later(self._stall_s, self._look)
+        try:
+            self._outlets.watch(self._fd, self._go)
+            self._watching = True
+        except OSError:
+            # Too many open files, say. Part of the window is out: no other way may begin it anew.
+            self._loop.call_later(_AGAIN_S, self._outlets.soon, self._go)
+
     def _look(self) -> None:
-        """Whether the client has taken anything since the last look, `stall_s` ago.
+        """Whether the client has taken anything since the last look, `stall_s` ago, or was
+        offered nothing for a while.
 
         What it has acknowledged counts: a full socket is only said to be writable when
         a third of it is free, which at 10 KB/s takes minutes.
@@ -132,8 +145,8 @@ class Outlet:
             return
         self._timer = self._loop.call_later(self._stall_s, self._look)
 
-    def _state(self) -> tuple[int, int]:
-        return self._sent, unsent(self._fd)
+    def _state(self) -> tuple[int, int, int]:
+        return self._sends, self._sent, unsent(self._fd)
 
 
 def _explain(error: OSError, *, begun: bool) -> None:
@@ -147,6 +160,6 @@ def unsent(fd: int) -> int:
     """Bytes in the socket that the other side has not acknowledged."""
     try:
         (count,) = struct.unpack("i", fcntl.ioctl(fd, termios.TIOCOUTQ, b"\0" * 4))
-    except OSError:
+    except (OSError, ValueError):  # the latter if it is closed
         return 0
     return int(count)

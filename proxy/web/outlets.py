@@ -28,8 +28,8 @@ Go = Callable[[], None]
 class Outlets:
     """One for each loop: `of_this_loop`. Holds a descriptor while anybody watches."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+    # The loop is not kept: it would be in its own entry of a table with weak keys.
+    def __init__(self) -> None:
         self._epoll: select.epoll | None = None
         self._watching: dict[int, Go] = {}
         self._queue: deque[Go] = deque()
@@ -40,7 +40,7 @@ class Outlets:
         self._queue.append(go)
         if not self._running:
             self._running = True
-            self._loop.call_soon(self._turn)
+            asyncio.get_running_loop().call_soon(self._turn)
 
     def watch(self, fd: int, go: Go) -> None:
         """Call `go`, when it is its turn, once `fd` takes bytes, and again each time that
@@ -48,17 +48,23 @@ class Outlets:
         """
         if self._epoll is None:
             self._epoll = select.epoll()
-            self._loop.add_reader(self._epoll.fileno(), self._told)
-        self._epoll.register(fd, _EVENTS)
-        self._watching[fd] = go
+            asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._told)
+        try:
+            self._epoll.register(fd, _EVENTS)
+            self._watching[fd] = go
+        finally:
+            self._close_if_idle()
 
     def leave(self, fd: int) -> None:
         """No more, before `fd` is closed: a duplicate would keep it registered."""
         if self._epoll is None or self._watching.pop(fd, None) is None:
             return
         self._epoll.unregister(fd)
-        if not self._watching:
-            self._loop.remove_reader(self._epoll.fileno())
+        self._close_if_idle()
+
+    def _close_if_idle(self) -> None:
+        if self._epoll is not None and not self._watching:
+            asyncio.get_running_loop().remove_reader(self._epoll.fileno())
             self._epoll.close()
             self._epoll = None
 
@@ -69,7 +75,8 @@ class Outlets:
             self.soon(self._watching[fd])
 
     def _turn(self) -> None:
-        now = self._loop.time
+        loop = asyncio.get_running_loop()
+        now = loop.time
         until = now() + TURN_S
         queue = self._queue
         try:
@@ -81,7 +88,7 @@ class Outlets:
             # Whatever one of them did, the others are not forgotten.
             self._running = bool(queue)
             if queue:
-                self._loop.call_soon(self._turn)
+                loop.call_soon(self._turn)
 
 
 _loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Outlets] = WeakKeyDictionary()
@@ -92,5 +99,5 @@ def of_this_loop() -> Outlets:
     loop = asyncio.get_running_loop()
     found = _loops.get(loop)
     if found is None:
-        found = _loops[loop] = Outlets(loop)
+        found = _loops[loop] = Outlets()
     return found

@@ -36,7 +36,11 @@ class SecureOutlet:
         self._stall_s = stall_s
         self._socket = transport.get_extra_info("socket")
         self._buffer = memoryview(bytearray(_PIECE))
-        self._written = 0
+        self._written = self._turn = 0
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._seen = (0, 0)
+        self._stalled = False
         # The library's own limit is eight times as much.
         transport.set_write_buffer_limits(high=_WAITING_BYTES_MAX)
 
@@ -46,22 +50,22 @@ class SecureOutlet:
         Raises `ClientGone`, also when the client takes nothing for `stall_s` (noticed
         within twice that), and `TransferBroken` when the file can't be read.
         """
-        end, turn = offset + count, 0
+        end = offset + count
         while offset < end:
             if self._transport.is_closing():
                 raise ClientGone
             size = self._piece(file, offset, min(_PIECE, end - offset))
             offset += size
-            turn += size
+            self._turn += size
             if self._transport.get_write_buffer_size() > 0:
                 # The piece itself may be among what waits.
                 self._buffer = memoryview(bytearray(_PIECE))
                 await self._drained()
-                turn = 0
-            elif turn >= _TURN_BYTES:
-                await self._drained()
+            if self._turn >= _TURN_BYTES:
+                # Also when a reset is heard of (the task is cancelled): the transport tells nothing.
+                self._turn = 0
                 await asyncio.sleep(0)
-                turn = 0
+                await self._drained()
 
     def _piece(self, file: OpenFile, offset: int, count: int) -> int:
         try:
@@ -75,18 +79,25 @@ class SecureOutlet:
         return size
 
     async def _drained(self) -> None:
-        seen = self._state()
-        while True:
-            try:
-                async with asyncio.timeout(self._stall_s):
-                    return await self._drain()
-            except TimeoutError:
-                state = self._state()
-                if state == seen:
-                    raise ClientGone from None
-                seen = state
-            except ConnectionError as error:
-                raise ClientGone from error
+        self._seen = self._state()
+        self._timer = self._loop.call_later(self._stall_s, self._look)
+        try:
+            # Never cancelled from here: the waiter is the library's, who would keep it so.
+            await self._drain()
+        except ConnectionError as error:
+            raise ClientGone from error
+        finally:
+            self._timer.cancel()
+        if self._stalled:
+            raise ClientGone
+
+    def _look(self) -> None:
+        seen, self._seen = self._seen, self._state()
+        if seen == self._seen:
+            self._stalled = True
+            self._transport.abort()  # which ends the waiting
+            return
+        self._timer = self._loop.call_later(self._stall_s, self._look)
 
     def _state(self) -> tuple[int, int]:
         """Changes whenever the client takes something."""

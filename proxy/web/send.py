@@ -101,20 +101,22 @@ class Sender:
         transport = self._request.transport
         if transport is None or transport.is_closing():
             raise ClientGone
-        if self._tls(transport):
-            return await self._encrypt(transport, file, offset, count)
-        # While the head (or a part's) still waits in the transport, nothing may pass it.
-        if transport.get_write_buffer_size() > 0:
-            return await self._read_and_write(file, offset, count)
-        if self._outlet is None:
-            self._outlet = Outlet(transport, stall_s=self._stall_s)
         loop = asyncio.get_running_loop()
         started = loop.time()
-        try:
-            await self._outlet.send(file, offset, count)
-        except OSError:
-            # This file system can't.
+        if self._tls(transport):
+            count = min(count, _SECURE_WINDOW)
+            await self._encrypt(transport, file, offset, count)
+        # While the head (or a part's) still waits in the transport, nothing may pass it.
+        elif transport.get_write_buffer_size() > 0:
             return await self._read_and_write(file, offset, count)
+        else:
+            try:
+                if self._outlet is None:
+                    self._outlet = Outlet(transport, stall_s=self._stall_s)
+                await self._outlet.send(file, offset, count)
+            except OSError:
+                # This file system can't, or there is no descriptor left.
+                return await self._read_and_write(file, offset, count)
         if loop.time() - started < _WINDOW_FAST_S:
             self._window = min(_WINDOW_MAX, self._window * 4)
         else:
@@ -125,14 +127,11 @@ class Sender:
     def _tls(self, transport: Transport) -> bool:
         return transport.get_extra_info("sslcontext") is not None
 
-    async def _encrypt(self, transport: Transport, file: OpenFile, offset: int, count: int) -> int:
+    async def _encrypt(self, transport: Transport, file: OpenFile, offset: int, count: int) -> None:
         if self._secure is None:
             drain = self._request.writer.drain
             self._secure = SecureOutlet(transport, drain, stall_s=self._stall_s)
-        count = min(count, _SECURE_WINDOW)
         await self._secure.send(file, offset, count)
-        self.sent += count
-        return count
 
     async def _read_and_write(self, file: OpenFile, offset: int, count: int) -> int:
         data = os.pread(file.fd, min(count, _PIECE), offset)

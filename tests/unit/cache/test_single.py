@@ -10,6 +10,7 @@ from proxy.cache import traffic
 from proxy.cache.single import SingleFlight, to_the_end
 from proxy.cache.traffic import Urgency
 from proxy.errors import QuotaKept
+from tests.support.waiting import until
 
 
 class Work:
@@ -77,8 +78,7 @@ async def test_the_failure_of_work_that_all_have_left_is_not_reported_as_lost() 
     only.cancel()
     work.go.set()
     await asyncio.wait([only])
-    while len(single):
-        await asyncio.sleep(0)
+    await until(lambda: len(single) == 0, "the work has ended")
     del only
     assert complaints == []
 
@@ -153,15 +153,16 @@ async def test_who_waits_asks_again_for_what_was_refused_to_a_warm_up_just_befor
         warm = asyncio.create_task(ask(single, work))
         also_warm = asyncio.create_task(ask(single, work))
     await asyncio.sleep(0)
-    waiting = asyncio.create_task(ask(single, work))
+    waiting = [asyncio.create_task(ask(single, work)) for _ in range(3)]
     await asyncio.sleep(0)
     work.go.set()
     for one in (warm, also_warm):
         with pytest.raises(QuotaKept):
             await one
-    # It was refused once more, as one that waits, and that is what it hears.
-    with pytest.raises(QuotaKept):
-        await waiting
+    # All of them were refused once more, as ones that wait, and that is what they hear.
+    for one in waiting:
+        with pytest.raises(QuotaKept):
+            await one
     assert work.runs == 2
 
 
@@ -169,7 +170,7 @@ async def test_an_answer_of_just_now_is_one_for_who_comes_before_it_is_forgotten
     single, work = SingleFlight(), Work()
     work.go.set()
     first = asyncio.create_task(ask(single, work))
-    while not any(task.done() for task in single._running.values()):
+    while not any(one.task.done() for one in single._running.values()):
         await asyncio.sleep(0)
     assert await ask(single, work) == await first
     assert work.runs == 1

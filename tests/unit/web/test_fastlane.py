@@ -16,6 +16,7 @@ from proxy.oci.names import Repository, Tag
 from proxy.web.fastlane import BODY_BYTES_MAX, HEAD_BYTES_MAX, FastLane, Known, Line
 from proxy.web.server import Connection, PullServer
 from proxy.web.uses import Given, Use
+from tests.support.waiting import until
 
 HEAD = b"GET / HTTP/1.1\r\nHost: proxy\r\n\r\n"
 SERVED = RequestServed(
@@ -157,9 +158,7 @@ async def test_uses_are_handed_on_in_batches_and_none_is_lost() -> None:
     assert (len(table.events), len(table.lines)) == (1, 10)
     # Without anybody asking it happens soon by itself.
     table.lane.used(answer, "", table.now, 0.002)
-    async with asyncio.timeout(20):
-        while len(table.events) < 2:
-            await asyncio.sleep(0.01)
+    await until(lambda: len(table.events) >= 2, "it is told")
     assert len(table.lines) == 11
 
 
@@ -240,9 +239,7 @@ async def opened(table: Table, connections_max: int = 9) -> tuple[Connection, Wi
 
 
 async def until_written(wire: Wire, words: bytes) -> None:
-    async with asyncio.timeout(20):
-        while words not in b"".join(wire.written):
-            await asyncio.sleep(0)
+    await until(lambda: words in b"".join(wire.written), f"{words!r} is written")
 
 
 async def test_nothing_is_answered_while_the_client_has_not_taken_the_last() -> None:

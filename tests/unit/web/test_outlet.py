@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from proxy.cache.local import OpenFile
 from proxy.errors import TransferBroken
+from proxy.web import outlets
 from proxy.web.outlet import ClientGone, Outlet
 
 SIZE = 12_000_000
@@ -66,6 +68,44 @@ async def test_every_byte_arrives_once_and_in_order(pair: Pair, file) -> None:
     await outlet.send(opened, 3_005_000, SIZE - 3_005_000)
     assert await taking == data[5000:]
     outlet.close()
+    outlet.close()
+
+
+async def test_every_byte_arrives_once_though_nobody_tells_when_the_socket_takes_more(
+    pair: Pair, file, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, data = file
+    refused = 0
+
+    def too_many() -> None:
+        nonlocal refused
+        refused += 1
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(outlets.select, "epoll", too_many)
+    outlet = Outlet(pair.transport, stall_s=20)
+    taking = asyncio.create_task(take(pair, SIZE))
+    await outlet.send(opened, 0, SIZE)
+    assert await taking == data
+    assert refused
+    outlet.close()
+
+
+async def test_who_was_offered_nothing_is_not_blamed_for_having_taken_nothing(
+    pair: Pair, file
+) -> None:
+    opened, data = file
+    outlet = Outlet(pair.transport, stall_s=20)
+    taking = asyncio.create_task(take(pair, 5_000_000))
+    await outlet.send(opened, 0, 5_000_000)
+    assert await taking == data[:5_000_000]
+    outlet._look()
+    taking = asyncio.create_task(take(pair, 1000))
+    sending = asyncio.create_task(outlet.send(opened, 5_000_000, 1000))
+    await asyncio.sleep(0)  # It waits for its turn now.
+    outlet._look()
+    await sending
+    assert await taking == data[5_000_000:5_001_000]
     outlet.close()
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import socket
 import time
+import weakref
 
 import pytest
 
@@ -141,3 +143,25 @@ async def test_each_loop_has_its_own() -> None:
 
 async def _of_another() -> Outlets:
     return of_this_loop()
+
+
+def test_a_loop_that_ended_is_forgotten() -> None:
+    loop = asyncio.new_event_loop()
+
+    async def use() -> None:
+        of_this_loop().soon(lambda: None)
+        await asyncio.sleep(0)
+
+    loop.run_until_complete(use())
+    loop.close()
+    gone = weakref.ref(loop)
+    del loop
+    gc.collect()
+    assert gone() is None
+
+
+async def test_no_descriptor_is_kept_for_one_that_could_not_be_watched() -> None:
+    outlets = of_this_loop()
+    with pytest.raises(OSError, match="Bad file"):
+        outlets.watch(999_999, lambda: None)
+    assert outlets._epoll is None

@@ -15,9 +15,11 @@ import pytest
 
 from proxy.cache.local import OpenFile
 from proxy.errors import TransferBroken
+from proxy.web import secure_outlet
 from proxy.web.outlet import ClientGone
 from proxy.web.secure_outlet import SecureOutlet
 from tests.support import private_ca
+from tests.support.waiting import until
 
 SIZE = 12_000_000
 
@@ -53,7 +55,7 @@ class Serving(asyncio.Protocol):
         if self.lost:
             raise ConnectionResetError("it is gone")
         if self.paused is not None:
-            await asyncio.shield(self.paused)
+            await self.paused  # Not shielded, as in aiohttp: who cancels it has it cancelled.
 
 
 class Pair:
@@ -126,9 +128,7 @@ async def test_little_waits_in_memory_for_a_client_that_takes_nothing(pair: Pair
     opened, _ = file
     sending = asyncio.create_task(outlet(pair).send(opened, 0, SIZE))
     serving = pair.serving
-    async with asyncio.timeout(20):
-        while serving.paused is None:
-            await asyncio.sleep(0)
+    await until(lambda: serving.paused is not None, "it is paused")
     assert serving.transport.get_write_buffer_size() <= 256 * 1024
     sending.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -139,6 +139,77 @@ async def test_a_client_that_takes_nothing_is_given_up(pair: Pair, file) -> None
     opened, _ = file
     with pytest.raises(ClientGone):
         await asyncio.wait_for(outlet(pair, stall_s=0.2).send(opened, 0, SIZE), 20)
+
+
+class Fake:
+    """A transport that takes all at once; `waiting`: bytes that are above the socket."""
+
+    def __init__(self, kernel: socket.socket, waiting: int) -> None:
+        self.kernel = kernel
+        self.waiting = waiting
+
+    def write(self, data: memoryview) -> None:
+        self.last = len(data)
+
+    def get_extra_info(self, _name: str) -> socket.socket:
+        return self.kernel
+
+    def is_closing(self) -> bool:
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        return self.waiting
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        self.high = high
+
+
+async def test_a_client_that_takes_a_little_now_and_then_is_not(
+    file, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, _ = file
+    drained, looks = asyncio.get_running_loop().create_future(), 0
+
+    def less_each_time(_fd: int) -> int:
+        nonlocal looks
+        looks += 1
+        if looks == 5:
+            drained.set_result(None)
+        return 1000 - looks
+
+    async def drain() -> None:
+        await drained
+
+    monkeypatch.setattr(secure_outlet, "unsent", less_each_time)
+    with socket.socket() as kernel:
+        fake = Fake(kernel, waiting=1)
+        sender = SecureOutlet(fake, drain, stall_s=0.01)  # type: ignore[arg-type]
+        await asyncio.wait_for(sender.send(opened, 0, 1000), 20)
+    assert fake.last == 1000
+    assert looks == 5
+
+
+async def test_others_have_their_turn_however_small_the_pieces_of_one_that_keeps_up(
+    file,
+) -> None:
+    opened, _ = file
+    turns = 0
+
+    def turn() -> None:
+        nonlocal turns
+        turns += 1
+        asyncio.get_running_loop().call_soon(turn)
+
+    async def never_full() -> None:
+        pass
+
+    with socket.socket() as kernel:
+        fake = Fake(kernel, waiting=0)
+        sender = SecureOutlet(fake, never_full, stall_s=20)  # type: ignore[arg-type]
+        asyncio.get_running_loop().call_soon(turn)
+        for start in range(0, 8 * 1024 * 1024, 256 * 1024):
+            await sender.send(opened, start, 256 * 1024)
+    assert turns >= 8
 
 
 async def test_a_client_that_leaves_is_noticed(pair: Pair, file) -> None:
