@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +21,11 @@ from tests.support.images import Content, Image
 from tests.support.processes import free_port
 from tests.support.redis_server import RedisServer
 from tests.support.seaweed import Seaweed
+from tests.support.waiting import until
 
 REPLICAS = 3
 SECRET = "a secret of the test replicas"
 CLIENT_S = 60.0
-_POLL_S = 0.02
 _TRIES = 12
 
 
@@ -45,14 +45,6 @@ class Got:
     status: int = 0
     error: str = ""
     headers: dict[str, str] = field(default_factory=dict)
-
-
-async def eventually(fact: Callable[[], Awaitable[bool]], *, what: str, s: float = 30.0) -> None:
-    """Ask until `fact()` holds; `AssertionError` naming `what` after `s` seconds."""
-    end = asyncio.get_running_loop().time() + s
-    while not await fact():
-        assert asyncio.get_running_loop().time() < end, f"not within {s:g} s: {what}"
-        await asyncio.sleep(_POLL_S)
 
 
 def _differing(chunk: bytes, body: bytes, at: int) -> int:
@@ -198,11 +190,7 @@ class Cluster:
 
     async def owned(self, blob: Content) -> int:
         """Who fetches it, once somebody does."""
-
-        async def some() -> bool:
-            return self.owner(blob) is not None
-
-        await eventually(some, what="a replica claims the blob")
+        await until(lambda: self.owner(blob) is not None, "a replica claims the blob")
         owner = self.owner(blob)
         assert owner is not None
         return owner
@@ -214,7 +202,7 @@ class Cluster:
             counts = [await self.metric(n, "entrepot_followers ") for n in numbers]
             return sum(counts) >= count
 
-        await eventually(joined, what=f"{count} clients follow")
+        await until(joined, f"{count} clients follow")
 
     async def stored(self, *numbers: int) -> None:
         """Until nothing waits to be brought to S3."""
@@ -228,7 +216,7 @@ class Cluster:
             ]
             return not any(counts)
 
-        await eventually(none, what="all is stored", s=60)
+        await until(none, "all is stored", deadline_s=60)
 
     def fetched(self, *blobs: Content) -> int:
         """Bytes of these blobs (of all, if none is named) that the upstream has sent."""

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from tests.cluster.clocks import clock_off
-from tests.cluster.conftest import Cluster, eventually, layer, right
+from tests.cluster.conftest import Cluster, layer, right
 from tests.support.fake_registry import Fault
 from tests.support.images import image
+from tests.support.waiting import until
 
 SIZE = 12_000_000
 TAG = "/v2/lab/app/manifests/v1"
@@ -62,7 +63,7 @@ async def test_a_replica_with_a_wrong_clock_shares_fills_and_tags_as_any_other(
                 seen |= {f"{number}"} if got.sha256 == wanted else set()
             return len(seen) == 3
 
-        await eventually(all_see, what=f"all see the {seed} image")
+        await until(all_see, f"all see the {seed} image")
     logs = [told(replica.log_text()) for replica in cluster.replicas]
     assert [line for log in logs for line in log if line["level"] == "error"] == []
     wrong, true = (datetime.fromisoformat(logs[number][-1]["timestamp"]) for number in (OFF, 1))

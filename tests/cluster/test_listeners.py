@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import aiohttp
 
-from tests.cluster.conftest import Cluster, eventually
+from tests.cluster.conftest import Cluster
 from tests.support.entrepot import Entrepot
 from tests.support.processes import free_port
+from tests.support.waiting import until
 
 
 async def test_two_processes_share_one_port_and_both_get_requests(cluster: Cluster) -> None:
@@ -21,12 +22,8 @@ async def test_two_processes_share_one_port_and_both_get_requests(cluster: Clust
     second.port = port
     cluster.replicas.append(second)
     await cluster.each(second.start)
-
-    async def up() -> bool:
-        # The first answers at the shared port already, whatever the second does.
-        return "serves pulls at" in second.log_text()
-
-    await eventually(up, what="the second is up")
+    # The first answers at the shared port already, whatever the second does.
+    await until(lambda: "serves pulls at" in second.log_text(), "the second is up")
 
     async def both() -> bool:
         for _ in range(20):
@@ -38,15 +35,12 @@ async def test_two_processes_share_one_port_and_both_get_requests(cluster: Clust
         counts = [await cluster.metric(n, "entrepot_requests_total") for n in range(2)]
         return all(counts)
 
-    await eventually(both, what="both answered")
+    await until(both, "both answered")
 
 
 async def test_the_log_says_whether_others_reach_this_replica(cluster: Cluster) -> None:
     await cluster.start(1)
     await cluster.start(1, advertise_url=f"http://127.0.0.1:{free_port()}")
-    for number, words in enumerate(["other replicas reach this one", "does not lead to"]):
-
-        async def said(number: int = number, words: str = words) -> bool:
-            return words in cluster.replicas[number].log_text()
-
-        await eventually(said, what=words)
+    said = ["other replicas reach this one", "does not lead to"]
+    for replica, words in zip(cluster.replicas, said, strict=True):
+        await until(lambda replica=replica, words=words: words in replica.log_text(), words)

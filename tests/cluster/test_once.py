@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.cluster.conftest import Cluster, eventually, layer
+from tests.cluster.conftest import Cluster, layer
 from tests.cluster.relay import relay_to
 from tests.support.fake_registry import Fault
 from tests.support.images import image
+from tests.support.waiting import until
 
 CLIENTS = [number % 3 for number in range(24)]
 TAG = "/v2/lab/app/manifests/v1"
@@ -49,7 +50,7 @@ async def test_a_stale_tag_is_asked_once_for_all_and_moves_once_for_all(cluster:
         assert {got.sha256 for got in gots} <= {str(old.digest), str(new.digest)}
         return {got.sha256 for got in gots} == {str(new.digest)}
 
-    await eventually(moved, what="all see the new image")
+    await until(moved, "all see the new image")
     gets = cluster.upstream.requests(kind="manifest", method="GET")
     assert len(gets) == 2, gets
     # One question for each window of two seconds since, whoever asks.
@@ -60,7 +61,7 @@ async def test_a_stale_tag_is_asked_once_for_all_and_moves_once_for_all(cluster:
         await asyncio.gather(*cluster.pulls(TAG, *CLIENTS))
         return cluster.upstream.count(kind="manifest", method="HEAD") >= before + 2
 
-    await eventually(asked_twice, what="two more questions")
+    await until(asked_twice, "two more questions")
     heads = cluster.upstream.count(kind="manifest", method="HEAD") - before
     assert heads <= (loop.time() - began) / 2 + 1
 

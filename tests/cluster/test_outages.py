@@ -6,10 +6,11 @@ import asyncio
 
 import pytest
 
-from tests.cluster.conftest import Cluster, eventually, layer, right
+from tests.cluster.conftest import Cluster, layer, right
 from tests.cluster.relay import relay_to
 from tests.support.fake_registry import Fault
 from tests.support.images import Content, Image, image
+from tests.support.waiting import until
 
 SIZE = 24_000_000
 RATE_BYTES_S = 12_000_000
@@ -40,7 +41,7 @@ async def up(cluster: Cluster, *numbers: int) -> None:
         states = [await cluster.metric(n, "entrepot_coordination_up ") for n in numbers]
         return all(states)
 
-    await eventually(all_up, what="Redis is used again")
+    await until(all_up, "Redis is used again")
 
 
 @pytest.mark.parametrize("how", ["killed", "flushed", "frozen"])
@@ -94,17 +95,17 @@ async def test_without_s3_all_is_served_and_stored_when_it_is_back(cluster: Clus
         # Manifest, config and layers: clients have bytes before they are kept.
         return await cluster.metric(0, "entrepot_pending_uploads ") >= 4
 
-    await eventually(all_owed, what="everything is kept and owed to S3")
+    await until(all_owed, "everything is kept and owed to S3")
     cluster.replicas[0].kill()
     await asyncio.to_thread(cluster.replicas[0].start)
     await asyncio.to_thread(cluster.s3.start)
     await cluster.stored(0)
     pending = cluster.replicas[0].data_dir / "pending"
-
-    async def none_left() -> bool:
-        return not any(path.is_file() for path in pending.rglob("*"))
-
-    await eventually(none_left, what="nothing is owed to S3", s=40)
+    await until(
+        lambda: not any(path.is_file() for path in pending.rglob("*")),
+        "nothing is owed to S3",
+        deadline_s=40,
+    )
     await cluster.upstream.stop()
     cluster.replicas[0].kill()
     await cluster.start(1)

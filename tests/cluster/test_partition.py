@@ -14,11 +14,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from tests.cluster import namespaces
-from tests.cluster.conftest import Cluster, eventually, layer, right
+from tests.cluster.conftest import Cluster, layer, right
 from tests.cluster.relay import Relay, relay_to
 from tests.support.fake_registry import Fault
 from tests.support.images import image
 from tests.support.processes import free_port
+from tests.support.waiting import until
 
 SIZE = 24_000_000
 CUT_AT = SIZE // 4  # where the owners are when it happens
@@ -115,11 +116,7 @@ async def test_replicas_cut_off_from_the_one_that_fetches_finish_without_it(
             assert await cluster.owned(made.layers[number]) == owner
             elsewhere.append(cluster.pulls(layer(number, made), *OTHERS, *OTHERS))
         await cluster.following(4 * len(OTHERS), *OTHERS)
-
-        async def half_way() -> bool:
-            return cluster.fetched() >= 2 * CUT_AT
-
-        await eventually(half_way, what="the owners have begun")
+        await until(lambda: cluster.fetched() >= 2 * CUT_AT, "the owners have begun")
         await lines.cut(silently=silently)
         for blob, pulls in zip(made.layers, elsewhere, strict=True):
             gots = await asyncio.gather(*pulls)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.cluster.conftest import Cluster, eventually, layer, right
+from tests.cluster.conftest import Cluster, layer, right
 from tests.support.fake_registry import Fault
 from tests.support.images import image
 from tests.support.redis_server import MASTER, SentinelGroup
+from tests.support.waiting import until
 
 SIZE = 24_000_000
 
@@ -43,7 +44,7 @@ async def test_clients_notice_nothing_when_redis_fails_over_and_claims_are_share
             states = [await cluster.metric(n, "entrepot_coordination_up ") for n in range(3)]
             return all(states)
 
-        await eventually(up, what="the new master is used", s=40)
+        await until(up, "the new master is used", deadline_s=40)
         second = cluster.upstream.add("app", image(SIZE, seed="second"), "v2")
         right(second.layers[0], *await asyncio.gather(*cluster.pulls(layer(0, second), 0, 1, 2)))
         assert cluster.fetched() == 2 * SIZE

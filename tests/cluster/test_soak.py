@@ -21,11 +21,12 @@ from proxy.config.storage import S3Settings
 from proxy.ports import PUBLIC, BlobKey
 from proxy.storage.s3.janitor import sweep
 from proxy.storage.s3.store import S3Storage
-from tests.cluster.conftest import REPLICAS, Cluster, Got, eventually
+from tests.cluster.conftest import REPLICAS, Cluster, Got
 from tests.cluster.relay import Relay, relay_to
 from tests.support.fake_registry import Fault
 from tests.support.images import Content, image
 from tests.support.processes import free_port
+from tests.support.waiting import until
 
 SOAK_S = float(os.environ.get("SOAK_S", "25"))
 SEED = int(os.environ.get("SOAK_SEED", "1"))
@@ -219,7 +220,7 @@ async def test_promises_hold_after_any_sequence_of_troubles(soak: Soak) -> None:
             ]
         )
 
-    await eventually(all_pulled, what=f"all can be pulled again {told}", s=90)
+    await until(all_pulled, f"all can be pulled again {told}", deadline_s=90)
     assert not soak.wrong, (told, soak.wrong)
     await cluster.stored()
     # What all have costs nothing any more, and before each replica at worst fetched
@@ -256,7 +257,7 @@ async def nothing_left(soak: Soak) -> None:
             and max(files) <= FILES_MAX
         )
 
-    await eventually(quiet, what=f"no claims, nothing owed, nothing held {told}", s=90)
+    await until(quiet, f"no claims, nothing owed, nothing held {told}", deadline_s=90)
     for replica in cluster.replicas:
         left = {path.name for path in (replica.data_dir / "spool").rglob("*") if path.is_file()}
         assert all(f"{name}.journal" in left for name in left if not name.endswith(".journal"))

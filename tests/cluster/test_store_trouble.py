@@ -18,10 +18,11 @@ from proxy.config.storage import S3Settings
 from proxy.ports import PUBLIC, BlobKey
 from proxy.storage.s3.janitor import sweep
 from proxy.storage.s3.store import S3Storage
-from tests.cluster.conftest import Cluster, eventually, layer, right
+from tests.cluster.conftest import Cluster, layer, right
 from tests.cluster.relay import Relay, relay_to
 from tests.support.fake_registry import Fault
 from tests.support.images import Content, image
+from tests.support.waiting import until
 
 # More than one part of an upload; in one go; before all trouble.
 LARGE, SMALL, WARM = 24_000_000, 700_000, 5_000
@@ -105,11 +106,10 @@ async def test_a_store_that_takes_nothing_fails_no_pull_and_gets_all_of_it_later
                     right(content, await cluster.pull(number, f"/v2/lab/app/{path}", tries=1))
             contents = (made.manifest, *made.blobs)
             wanted = {one.digest.hex for one in contents}
-
-            async def owed() -> bool:
-                return wanted <= owed_by(cluster, 0) | owed_by(cluster, 1)
-
-            await eventually(owed, what="all is kept, and owed to S3")
+            await until(
+                lambda: wanted <= owed_by(cluster, 0) | owed_by(cluster, 1),
+                "all is kept, and owed to S3",
+            )
             # Each replica once at worst, as if there were neither.
             assert cluster.fetched() - before <= 2 * sum(blob.size for blob in made.blobs)
         finally:
@@ -117,11 +117,9 @@ async def test_a_store_that_takes_nothing_fails_no_pull_and_gets_all_of_it_later
                 cluster.s3.resume()
             relay.refusing = None
         await cluster.stored()
-
-        async def settled() -> bool:
-            return not owed_by(cluster, 0) | owed_by(cluster, 1)
-
-        await eventually(settled, what="nothing is owed", s=60)
+        await until(
+            lambda: not owed_by(cluster, 0) | owed_by(cluster, 1), "nothing is owed", deadline_s=60
+        )
         assert all([await holds(s3, one) for one in contents])
         await tidy(s3)
         await cluster.each(*(replica.kill for replica in cluster.replicas))
@@ -158,11 +156,7 @@ async def test_a_slow_store_slows_no_pull_and_an_upload_that_was_killed_leaves_n
         gots = await asyncio.gather(*cluster.pulls(layer(0, made), 0, 1))
         right(blob, *gots)
         assert not await holds(s3, blob), "clients had it before the store"
-
-        async def sending() -> bool:
-            return bool(await half_done(s3))
-
-        await eventually(sending, what="it is being uploaded")
+        await until(lambda: half_done(s3), "it is being uploaded")
         owners = [number for number in range(2) if blob.digest.hex in owed_by(cluster, number)]
         before = cluster.fetched()
         await cluster.each(*(cluster.replicas[owner].kill for owner in owners))

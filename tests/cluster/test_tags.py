@@ -9,9 +9,10 @@ from proxy.cache.keys import tag as tag_key
 from proxy.config.storage import S3Settings
 from proxy.oci.names import Repository, Tag
 from proxy.storage.s3.store import S3Storage
-from tests.cluster.conftest import Cluster, Got, eventually, right
+from tests.cluster.conftest import Cluster, Got, right
 from tests.cluster.relay import relay_to
 from tests.support.images import Image, image
+from tests.support.waiting import until
 
 TAG = "/v2/lab/app/manifests/v1"
 FRESH_S = 1
@@ -37,7 +38,7 @@ async def seen(cluster: Cluster, made: Image, *numbers: int) -> None:
         gots = await asyncio.gather(*cluster.pulls(TAG, *numbers))
         return {got.sha256 for got in gots} == {str(made.digest)}
 
-    await eventually(all_see, what="the image is seen", s=40)
+    await until(all_see, "the image is seen", deadline_s=40)
 
 
 async def test_a_replica_that_slept_with_an_old_answer_neither_records_nor_serves_it(
@@ -55,12 +56,12 @@ async def test_a_replica_that_slept_with_an_old_answer_neither_records_nor_serve
         relay.take()
         slept: list[asyncio.Task[Got]] = []
 
-        async def moving() -> bool:
+        def moving() -> bool:
             if not slept or slept[-1].done():  # it was fresh still
                 slept.extend(cluster.pulls(TAG, 0))
             return any("_tags/v1" in one and one.startswith("PUT ") for one in relay.seen)
 
-        await eventually(moving, what="the second image is being recorded")
+        await until(moving, "the second image is being recorded")
         cluster.replicas[0].pause()
         try:
             third = versions(cluster, "third")
@@ -71,7 +72,7 @@ async def test_a_replica_that_slept_with_an_old_answer_neither_records_nor_serve
             async def known() -> bool:
                 return await recorded(cluster) == str(third.digest)
 
-            await eventually(known, what="the third image is recorded")
+            await until(known, "the third image is recorded")
         finally:
             cluster.replicas[0].resume()
         relay.writes.set()
@@ -106,7 +107,7 @@ async def test_a_stale_answer_is_the_latest_that_any_replica_has_recorded(
     async def known() -> bool:
         return await recorded(cluster) == str(second.digest)
 
-    await eventually(known, what="the second image is recorded")
+    await until(known, "the second image is recorded")
     await cluster.upstream.stop()
     cluster.redis.command("FLUSHALL")
     await asyncio.sleep(FRESH_S)

@@ -22,6 +22,7 @@ from proxy.upstream.offline import Severable
 from proxy.upstream.registry import RegistryUpstream
 from tests.support.fake_registry import FakeRegistry
 from tests.support.images import Image
+from tests.support.waiting import until
 
 DEADLINE_S = 30.0
 
@@ -52,10 +53,11 @@ class Running:
 
     entrepot: Entrepot
     client: aiohttp.ClientSession
+    scheme: str = "http"
 
     @property
     def url(self) -> str:
-        return f"http://{self.entrepot.address}"
+        return f"{self.scheme}://{self.entrepot.address}"
 
     async def ask(self, path: str, method: str = "GET", **headers: str) -> Answer:
         """One request, its body read to the end or to where it is cut."""
@@ -85,9 +87,8 @@ class Running:
     async def settled(self) -> None:
         """Until what was fetched is kept: clients have their bytes before that."""
         assert self.entrepot.status is not None
-        async with asyncio.timeout(DEADLINE_S):
-            while len(self.entrepot.status._cache.flights) > 0:
-                await asyncio.sleep(0.001)
+        flights = self.entrepot.status._cache.flights
+        await until(lambda: len(flights) == 0, "all fills have ended")
 
     def let_time_pass(self, upstream: str, seconds: float) -> None:
         """For the breaker of an upstream, which then may let a request through again."""

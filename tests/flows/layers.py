@@ -10,6 +10,7 @@ from pathlib import Path
 from tests.flows.conftest import Running, World
 from tests.support.fake_registry import FakeRegistry, Fault
 from tests.support.images import Content, image
+from tests.support.waiting import until
 
 MIB = 1024 * 1024
 
@@ -56,25 +57,30 @@ async def pull_layer(proxy: Running, blob: Content, repository: str = "app") -> 
 
 async def until_landed(proxy: Running) -> None:
     """Until no fill is under way."""
-    async with asyncio.timeout(20):
-        while (await proxy.status())["flights"]:
-            await asyncio.sleep(0.005)
+
+    async def landed() -> bool:
+        return not (await proxy.status())["flights"]
+
+    await until(landed, "no fill is under way")
 
 
 async def until_written(proxy: Running, at_least: int) -> None:
     """Until the one fill under way has so many bytes."""
-    async with asyncio.timeout(20):
-        while True:
-            flights = (await proxy.status())["flights"]
-            if flights and flights[0]["written"] >= at_least:
-                return
-            await asyncio.sleep(0.005)
+
+    async def written() -> bool:
+        flights = (await proxy.status())["flights"]
+        return bool(flights) and flights[0]["written"] >= at_least
+
+    await until(written, f"{at_least} bytes are written")
 
 
 async def raw_get(
-    proxy: Running, target: str, *, receive_bytes: int | None = None
+    proxy: Running, target: str, *, receive_bytes: int | None = None, headers: str = ""
 ) -> socket.socket:
-    """A request on a socket of its own, answered into a small window if wished."""
+    """A request on a socket of its own, answered into a small window if wished.
+
+    Each of `headers` ends with its line.
+    """
     host, _, port = proxy.entrepot.address.partition(":")
     connection = socket.socket()
     connection.setblocking(False)
@@ -82,8 +88,19 @@ async def raw_get(
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
     loop = asyncio.get_running_loop()
     await loop.sock_connect(connection, (host, int(port)))
-    await loop.sock_sendall(connection, f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    await loop.sock_sendall(
+        connection, f"GET {target} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode()
+    )
     return connection
+
+
+async def receive(connection: socket.socket, count: int) -> None:
+    """So many bytes of an answer, head included; no more is read."""
+    loop = asyncio.get_running_loop()
+    while count > 0:
+        data = await loop.sock_recv(connection, min(count, 1 << 16))
+        assert data, f"closed with {count} bytes to come"
+        count -= len(data)
 
 
 async def read_until_closed(connection: socket.socket) -> bytes:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 import aiohttp
@@ -28,6 +28,7 @@ from tests.support.distribution import installed
 from tests.support.entrepot import Entrepot
 from tests.support.fake_registry import FakeRegistry, Fault
 from tests.support.images import Content, image
+from tests.support.waiting import until
 
 SIZE = 40 * MIB
 # On extent boundaries of the journal, around them, and far from them.
@@ -50,7 +51,14 @@ class Process(Entrepot):
     lives there.
     """
 
-    def __init__(self, folder: Path, upstream: FakeRegistry, **lab: object) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        upstream: FakeRegistry,
+        *,
+        settings: Mapping[str, object] | None = None,
+        **lab: object,
+    ) -> None:
         """`lab`: further settings of the upstream, or others."""
         super().__init__(
             folder,
@@ -60,6 +68,7 @@ class Process(Entrepot):
             disk_free_bytes_min=0,
             drain_s=0.2,
             blob_connections_max=1,
+            **(settings or {}),
         )
         self.admin_address = f"127.0.0.1:{self.admin_port}"
 
@@ -114,9 +123,8 @@ async def test_a_fill_that_is_killed_anywhere_goes_on_after_a_restart(
         upstream.inject(Fault(stall_at=at), kind="blob", method="GET")
         pull = asyncio.create_task(proxy.ask(path_of(blob)))
         await until_written(proxy, at)
-        async with asyncio.timeout(20):
-            while process.journaled() < at // EXTENT_BYTES * EXTENT_BYTES:
-                await asyncio.sleep(0.01)
+        whole = at // EXTENT_BYTES * EXTENT_BYTES
+        await until(lambda whole=whole: process.journaled() >= whole, "its extents are journaled")
         await process.crash()
         await lost(pull)
         await process.up()

@@ -19,6 +19,7 @@ from tests.flows.layers import (
     until_landed,
 )
 from tests.support.fake_registry import FakeRegistry, Fault
+from tests.support.waiting import until
 
 SIZE = 3_000_000
 
@@ -75,9 +76,7 @@ async def test_a_use_is_noted_and_saves_a_blob(world: World, upstream: FakeRegis
         os.utime(file_of(world, blob), (status.st_atime - 1000, status.st_mtime))
     before = file_of(world, a).stat().st_atime
     await pull_layer(proxy, a)
-    async with asyncio.timeout(5):
-        while file_of(world, a).stat().st_atime == before:
-            await asyncio.sleep(0.01)
+    await until(lambda: file_of(world, a).stat().st_atime != before, "its use is noted")
     await pull_layer(proxy, c)
     await until_landed(proxy)
     assert [file_of(world, blob).exists() for blob in (a, b, c)] == [True, False, True]
@@ -184,9 +183,9 @@ async def test_readers_of_a_cut_connection_leave_no_descriptor_behind(
     with contextlib.closing(other), contextlib.suppress(TimeoutError):
         async with asyncio.timeout(0.2):
             await read_until_closed(other)
-    async with asyncio.timeout(5):
-        while True:
-            storage.blobs.close()
-            if len(os.listdir("/proc/self/fd")) <= before + 1:
-                return
-            await asyncio.sleep(0.02)
+
+    def closed() -> bool:
+        storage.blobs.close()
+        return len(os.listdir("/proc/self/fd")) <= before + 1
+
+    await until(closed, "no file is left open", deadline_s=5)

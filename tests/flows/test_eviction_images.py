@@ -4,9 +4,7 @@ never passed off as one, and no pull is refused because the disk is full.
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable
 
 import pytest
 
@@ -18,9 +16,9 @@ from tests.flows.conftest import Running, World
 from tests.flows.kept import age, digests, file_of, here, noted, run, still, told
 from tests.support.fake_registry import FakeRegistry
 from tests.support.images import Image, artifact, image, index
+from tests.support.waiting import until
 
 MIB = 1024 * 1024
-WAIT_S = 30.0
 
 
 def cache(proxy: Running) -> Cache:
@@ -33,12 +31,6 @@ def let_a_minute_pass(proxy: Running) -> None:
     assert proxy.entrepot.status is not None
     cache(proxy).uses._noted.clear()
     proxy.entrepot.status._backing.local.blobs._touches._noted.clear()
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while not true():
-            await asyncio.sleep(0.01)
 
 
 def used_lately(world: World, one: Image) -> bool:
@@ -118,7 +110,7 @@ async def test_what_is_pinned_stays_however_full_the_disk_is(
     proxy = await world.start({"lab": upstream}, disk_bytes_max=2 * MIB)
     await told(proxy, "pin", "lab/app:v1")
     await proxy.pull("/v2/lab/app", kept, "v1")
-    await until(lambda: pinned(proxy, kept) == [True])
+    await until(lambda: pinned(proxy, kept) == [True], "it is pinned")
     age(world, kept, 400)
     for number, one in enumerate(passing):
         # There is no room for it beside: it passes through.
@@ -146,7 +138,7 @@ async def test_no_route_is_refused_with_a_tiny_disk_that_is_full_of_pins(
     settings = {"disk_bytes_max": MIB, "memory_bytes_max": 0, "keep": {"pins": ["lab/full:v1"]}}
     proxy = await world.start({"lab": upstream}, **settings)
     await proxy.pull("/v2/lab/full", full, "v1")
-    await until(lambda: pinned(proxy, full) == [True])
+    await until(lambda: pinned(proxy, full) == [True], "it is pinned")
     layer = one.layers[0]
     for _ in range(2):
         await proxy.pull("/v2/lab/app", one, "v1")
@@ -172,10 +164,10 @@ async def test_a_pinned_tag_that_moves_keeps_the_old_image_until_the_new_one_is_
     await told(proxy, "pin", "lab/app:v1")
     new = upstream.add("app", image(4000, 5000, seed="new"), "v1")
     assert (await proxy.ask("/v2/lab/app/manifests/v1")).sha256 == str(new.digest)
-    await until(lambda: pinned(proxy, new) == [True])
+    await until(lambda: pinned(proxy, new) == [True], "the new one is pinned")
     assert pinned(proxy, old) == [True]
     await proxy.pull("/v2/lab/app", new, "v1")
-    await until(lambda: pinned(proxy, old) == [False])
+    await until(lambda: pinned(proxy, old) == [False], "the old one is not")
     assert pinned(proxy, new) == [True]
     (pin, _) = await told(proxy, "pin", "--list")
     assert pin["digests"] == [str(new.digest)]
@@ -196,7 +188,7 @@ async def test_a_pattern_takes_in_what_comes_later(world: World, upstream: FakeR
     ]
     await proxy.pull("/v2/lab/library/a", two, "2-slim")
     await proxy.pull("/v2/lab/library/a", three, "3")
-    await until(lambda: pinned(proxy, two) == [True])
+    await until(lambda: pinned(proxy, two) == [True], "it is pinned")
     assert (pinned(proxy, one), pinned(proxy, three)) == ([True], [False])
     await told(proxy, "unpin", "lab/library/*:*-slim")
     assert (pinned(proxy, one), pinned(proxy, two)) == ([False], [False])

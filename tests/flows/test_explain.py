@@ -16,6 +16,7 @@ from tests.flows.conftest import Running, World
 from tests.support.fake_registry import FakeRegistry, Fault
 from tests.support.fake_s3 import BUCKET, FakeS3
 from tests.support.images import Image, image, index
+from tests.support.waiting import until
 
 AMD64, ARM64 = image(3_000_000, seed="amd"), image(500, seed="arm", architecture="arm64")
 BOTH = index(AMD64, ARM64)
@@ -211,9 +212,7 @@ async def test_what_only_s3_has_is_told_and_left_there(
         wanted = {f"blobs/public/sha256/{one.hex[:2]}/{one.hex}" for one in digests(AMD64)}
         wanted |= {f"repos/lab/app/_links/sha256/{one.hex}" for one in digests(AMD64)}
         wanted.add("repos/lab/app/_tags/v1")
-        async with asyncio.timeout(30):
-            while not wanted <= set(store.objects):
-                await asyncio.sleep(0.01)
+        await until(lambda: wanted <= set(store.objects), "all is in the store")
         asked = len(upstream.seen)
         other = {"storage": storage, "tag_fresh_s": 3600, "data_dir": str(tmp_path / "other")}
         second = await world.start({"lab": upstream}, **other)

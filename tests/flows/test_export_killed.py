@@ -18,6 +18,7 @@ from tests.flows.conftest import Running, World
 from tests.support.fake_registry import FakeRegistry, Fault
 from tests.support.images import artifact, image, index
 from tests.support.killed_exports import killed
+from tests.support.waiting import until
 
 APP = index(image(400_000, 70_000, seed="amd"), image(300, seed="arm", architecture="arm64"))
 WANTED: dict[str, Any] = {"images": ["lab/app:v1"], "platforms": ["all"], "referrers": True}
@@ -136,11 +137,13 @@ async def test_an_interrupted_one_says_how_to_go_on(
         stderr=asyncio.subprocess.PIPE,
         cwd=Path(__file__).parents[2],
     )
+    partial = out.with_name("bundle.partial")
+
+    def begun_writing() -> bool:
+        return partial.exists() and partial.stat().st_size >= 3000
+
+    await until(begun_writing, "some of it is written", deadline_s=60)
     async with asyncio.timeout(60):
-        while not (partial := out.with_name("bundle.partial")).exists() or (
-            partial.stat().st_size < 3000
-        ):
-            await asyncio.sleep(0.01)
         process.send_signal(signal.SIGINT)
         _, said = await process.communicate()
     assert process.returncode == 130

@@ -23,6 +23,7 @@ from tests.flows.layers import (
 )
 from tests.support.fake_registry import FakeRegistry, Fault
 from tests.support.private_ca import issue
+from tests.support.waiting import until
 
 SIZE = 3_000_000
 LARGE = 24 * MIB
@@ -37,9 +38,11 @@ async def test_followers_finish_when_the_client_that_started_the_fill_leaves(
     async with proxy.client.get(proxy.url + path_of(blob)) as leader:
         await leader.content.readexactly(HALF)
         followers = [asyncio.create_task(proxy.ask(path_of(blob))) for _ in range(5)]
-        async with asyncio.timeout(10):
-            while await proxy.metric("entrepot_joins_total") < 5:
-                await asyncio.sleep(0.005)
+
+        async def joined() -> bool:
+            return await proxy.metric("entrepot_joins_total") >= 5
+
+        await until(joined, "all of them follow")
         leader.close()
     held.set()
     for answer in await asyncio.gather(*followers):
@@ -77,8 +80,7 @@ async def test_a_slow_follower_delays_nobody_and_is_cut_when_it_stops_taking(
             for answer in await asyncio.gather(*(proxy.ask(path_of(blob)) for _ in range(4))):
                 assert (answer.status, answer.cut) == (200, False)
                 assert answer.body == blob.body
-            while await proxy.metric("entrepot_cut_responses_total") < 1:
-                await asyncio.sleep(0.01)
+            await until(lambda: proxy.metric("entrepot_cut_responses_total"), "it is cut")
             received = await read_until_closed(slow)
     head, _, body = received.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 200 ")

@@ -15,6 +15,7 @@ from tests.flows.conftest import Running, World
 from tests.support.fake_registry import FakeRegistry
 from tests.support.fake_s3 import BUCKET, FakeS3
 from tests.support.images import image, index
+from tests.support.waiting import until
 
 A, B = image(1000, seed="a"), image(1000, 2000, seed="b")
 BOTH_A = index(image(1000, 500), image(1000, architecture="arm64"))
@@ -137,10 +138,12 @@ async def test_replicas_with_one_store_have_one_history(
         for one in (A, B):
             upstream.add("app", one, "v1")
             await asyncio.gather(*(ask(proxy) for proxy in fleet))
+
             # What is written is not waited for.
-            async with asyncio.timeout(30):
-                while (await told(fleet[0]))["moves"][-1]["after"] != str(one.digest):
-                    await asyncio.sleep(0.01)
+            async def written(after: str = str(one.digest)) -> bool:
+                return bool((await told(fleet[0]))["moves"][-1]["after"] == after)
+
+            await until(written, "the move is written")
         for proxy in fleet:
             found = (await told(proxy))["moves"]
             assert [one["after"] for one in found] == [str(A.digest), str(B.digest)]

@@ -17,6 +17,7 @@ from tests.support.bundles import KEY, bundle
 from tests.support.fake_registry import FakeRegistry
 from tests.support.fake_s3 import BUCKET, FakeS3
 from tests.support.images import image
+from tests.support.waiting import until
 
 MIB = 1 << 20
 APP = image(MIB, 2000, seed="app")
@@ -160,9 +161,7 @@ async def test_imported_content_goes_to_the_store_that_replicas_share(
         wanted = {f"blobs/public/sha256/{one.hex[:2]}/{one.hex}" for one in digests}
         wanted |= {f"repos/lab/app/_links/sha256/{one.hex}" for one in digests}
         wanted.add("repos/lab/app/_tags/v1")
-        async with asyncio.timeout(30):
-            while not wanted <= set(store.objects):
-                await asyncio.sleep(0.01)
+        await until(lambda: wanted <= set(store.objects), "all is in the store")
         other = await world.start(
             {"lab": NOWHERE}, offline=True, storage={"s3": s3}, data_dir=str(tmp_path / "second")
         )

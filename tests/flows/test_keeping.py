@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from pathlib import Path
 
@@ -12,9 +11,9 @@ from tests.flows.conftest import World
 from tests.flows.kept import age, digests, file_of, here, listed, noted, run, still, told
 from tests.support.fake_registry import FakeRegistry
 from tests.support.images import artifact, image, index
+from tests.support.waiting import until
 
 SIZE = 200_000
-WAIT_S = 30.0
 
 
 async def test_images_are_listed_with_what_is_here_of_them(
@@ -180,7 +179,7 @@ async def test_pins_refuse_removal_and_go_by_force(world: World, upstream: FakeR
     await proxy.pull("/v2/lab/app", one, "v1")
     await proxy.pull("/v2/lab/app", two, "v2-slim")
 
-    async def all_pinned() -> bool:
+    def all_pinned() -> bool:
         pins = proxy.entrepot.status._cache.pins if proxy.entrepot.status else None
         assert pins is not None
         from proxy.ports import BlobKey
@@ -189,9 +188,7 @@ async def test_pins_refuse_removal_and_go_by_force(world: World, upstream: FakeR
             pins.pinned(BlobKey("public", digest)) for digest in (*digests(one), *digests(two))
         )
 
-    async with asyncio.timeout(WAIT_S):
-        while not await all_pinned():
-            await asyncio.sleep(0.01)
+    await until(all_pinned, "both are pinned")
     *_refused, done = await told(proxy, "rm", "lab/*", code=1)
     assert (done["removed"], done["refused"]) == (0, 2)
     assert "--force" in (await run(proxy, "rm", "lab/*")).stderr
@@ -213,9 +210,11 @@ async def test_pins_refuse_removal_and_go_by_force(world: World, upstream: FakeR
     # The configuration no longer wants it: after the next start nobody does.
     await world.stack.aclose()
     proxy = await world.start({"lab": upstream})
-    async with asyncio.timeout(WAIT_S):
-        while len(await told(proxy, "pin", "--list")) > 1:
-            await asyncio.sleep(0.05)
+
+    async def none_left() -> bool:
+        return len(await told(proxy, "pin", "--list")) <= 1
+
+    await until(none_left, "no pin is left")
 
 
 async def test_everything_in_a_file_is_pinned_and_unpinned(

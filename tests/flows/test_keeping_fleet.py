@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,8 +16,7 @@ from tests.flows.kept import digests, file_of, listed, run, told
 from tests.support.fake_registry import FakeRegistry
 from tests.support.fake_s3 import BUCKET, FakeS3
 from tests.support.images import Image, image
-
-WAIT_S = 30.0
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -46,9 +44,9 @@ def objects(store: FakeS3, one: Image) -> list[bool]:
 async def until_stored(store: FakeS3, one: Image, tag: str) -> None:
     wanted = {f"repos/lab/app/_links/sha256/{d.hex}" for d in digests(one)}
     wanted.add(f"repos/lab/app/_tags/{tag}")
-    async with asyncio.timeout(WAIT_S):
-        while not (all(objects(store, one)) and wanted <= set(store.objects)):
-            await asyncio.sleep(0.01)
+    await until(
+        lambda: all(objects(store, one)) and wanted <= set(store.objects), "all is in the store"
+    )
 
 
 def pinned(proxy: Running, one: Image) -> bool:
@@ -65,13 +63,9 @@ async def test_all_replicas_learn_of_pins_and_their_end(
     second = await world.start({"lab": upstream}, **settings(store, tmp_path / "2"))
     await first.pull("/v2/lab/app", one, "v1")
     await told(first, "pin", "lab/app:v1")
-    async with asyncio.timeout(WAIT_S):
-        while not pinned(second, one):
-            await asyncio.sleep(0.01)
+    await until(lambda: pinned(second, one), "the other replica knows of the pin")
     await told(second, "unpin", "lab/app:v1")
-    async with asyncio.timeout(WAIT_S):
-        while pinned(first, one):
-            await asyncio.sleep(0.01)
+    await until(lambda: not pinned(first, one), "the other replica knows of its end")
 
 
 async def test_what_one_replica_removes_all_ask_for_again(
@@ -93,9 +87,11 @@ async def test_what_one_replica_removes_all_ask_for_again(
     assert all(objects(store, kept))
     assert "repos/lab/app/_tags/v1" not in store.objects
     new = upstream.add("app", image(4000, seed="new"), "v1")
-    async with asyncio.timeout(WAIT_S):
-        while (await second.ask("/v2/lab/app/manifests/v1")).sha256 != str(new.digest):
-            await asyncio.sleep(0.01)
+
+    async def moved() -> bool:
+        return (await second.ask("/v2/lab/app/manifests/v1")).sha256 == str(new.digest)
+
+    await until(moved, "the other replica asks again")
     assert not any(file_of(world, digest, "2").exists() for digest in digests(one))
     # What was asked for by digest is asked for again as well, what stays is not.
     assert (await second.ask(f"/v2/lab/app/blobs/{one.layers[0].digest}")).status == 200
@@ -165,9 +161,8 @@ async def test_commands_look_into_the_store(
     assert done["removed"] == 1
     assert not any(objects(store, one))
     asked = upstream.count(kind="blob", method="GET")
-    async with asyncio.timeout(WAIT_S):
-        while any(file_of(world, digest, "1").exists() for digest in digests(one)):
-            await asyncio.sleep(0.01)
+    gone = [file_of(world, digest, "1") for digest in digests(one)]
+    await until(lambda: not any(file.exists() for file in gone), "its files are removed")
     assert await listed(first) == {}
     await first.pull("/v2/lab/app", one, "v1")
     assert upstream.count(kind="blob", method="GET") == asked + len(one.blobs)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,9 +15,9 @@ from tests.flows.conftest import Running, World
 from tests.flows.kept import age, digests, here, listed, run, still, told
 from tests.support.fake_registry import FakeRegistry
 from tests.support.images import Image, image, index
+from tests.support.waiting import until
 
 DAY = 86_400.0
-WAIT_S = 30.0
 
 
 async def warm(proxy: Running, *names: str) -> None:
@@ -30,12 +29,6 @@ def pinned(proxy: Running, one: Image) -> bool:
     assert proxy.entrepot.status is not None
     pins = proxy.entrepot.status._cache.pins
     return all(pins.pinned(BlobKey(PUBLIC, digest)) for digest in digests(one))
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while not true():
-            await asyncio.sleep(0.01)
 
 
 async def test_retention_and_removal_spare_what_a_pattern_means_though_it_was_only_warmed(
@@ -103,14 +96,16 @@ async def test_a_warmed_image_that_a_pattern_means_is_pinned_whole_at_once(
 ) -> None:
     one = upstream.add("app", index(image(3000), image(2000, architecture="arm64")), "v1")
     proxy = await world.start({"lab": upstream}, keep={"pins": ["lab/app:*"]})
-    async with asyncio.timeout(WAIT_S):
-        while not (await told(proxy, "pin", "--list"))[:-1]:
-            await asyncio.sleep(0.01)
+
+    async def pins() -> list[dict[str, Any]]:
+        return (await told(proxy, "pin", "--list"))[:-1]
+
+    await until(pins, "the pattern is listed")
     await warm(proxy, "lab/app:v1", "--all-platforms")
-    await until(lambda: pinned(proxy, one))
+    await until(lambda: pinned(proxy, one), "it is pinned")
     new = upstream.add("app", image(5000, seed="new"), "v1")
     await warm(proxy, "lab/app:v1")
-    await until(lambda: pinned(proxy, new))
+    await until(lambda: pinned(proxy, new), "the new one is pinned")
 
 
 async def test_neither_a_warm_up_nor_a_refresh_counts_as_a_pull(

@@ -17,6 +17,7 @@ from tests.flows.conftest import Running, World
 from tests.flows.layers import MIB, add_layer, add_layers, pull_layer, until_landed
 from tests.support.fake_registry import FakeRegistry, Fault
 from tests.support.images import Content
+from tests.support.waiting import until
 
 RATE = 8_000_000
 # What a bucket holds, and a piece or two of each transfer.
@@ -34,9 +35,7 @@ def warm_up(proxy: Running, blob: Content) -> Flight:
 
 
 async def until_fetched(flight: Flight, at_least: int) -> None:
-    async with asyncio.timeout(20):
-        while flight.fetched < at_least:
-            await asyncio.sleep(0.005)
+    await until(lambda: flight.fetched >= at_least, f"{at_least} bytes are fetched")
 
 
 @pytest.mark.parametrize("where", ["all", "one"])
@@ -84,10 +83,13 @@ async def test_without_a_cap_a_warm_up_makes_way_for_who_waits(
     pull = asyncio.create_task(pull_layer(proxy, urgent))
     await upstream.wait_requests(2, kind="blob")
     had = flight.fetched
-    async with asyncio.timeout(20):
-        while (await proxy.status())["link"]["transfers"]["warm"]["paused"] == 0:
-            assert not pull.done()
-            await asyncio.sleep(0.005)
+
+    async def paused() -> int:
+        count = (await proxy.status())["link"]["transfers"]["warm"]["paused"]
+        assert count or not pull.done()
+        return int(count)
+
+    await until(paused, "the warm-up is paused")
     await pull
     # It had three seconds for what it otherwise gets in half of one.
     assert flight.fetched - had < 4 * MIB

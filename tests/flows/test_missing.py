@@ -16,6 +16,7 @@ from tests.support.fake_auth import FakeAuth
 from tests.support.fake_registry import FakeRegistry
 from tests.support.fake_s3 import BUCKET, FakeS3
 from tests.support.images import Content, artifact, image, index
+from tests.support.waiting import until
 
 AMD64 = image(300_000, 2_000_000, seed="amd")
 ARM64 = image(500, 400_000, seed="arm", architecture="arm64")
@@ -197,9 +198,7 @@ async def test_what_another_replica_left_in_s3_is_here_too(
             f"blobs/public/sha256/{one.digest.hex[:2]}/{one.digest.hex}"
             for one in (*AMD64.manifests, *AMD64.blobs)
         } | {"repos/lab/app/_tags/v1", f"repos/lab/app/_links/sha256/{AMD64.digest.hex}"}
-        async with asyncio.timeout(DEADLINE_S):
-            while not wanted <= set(store.objects):
-                await asyncio.sleep(0.01)
+        await until(lambda: wanted <= set(store.objects), "all is in the store")
         asked = len(upstream.seen)
         other = await world.start({"lab": upstream}, **settings, data_dir=str(tmp_path / "other"))
         _, sums = await told(other, "missing", "lab/app:v1")

@@ -13,6 +13,7 @@ import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +30,7 @@ from tests.flows.layers import (
 )
 from tests.support.fake_registry import FakeRegistry
 from tests.support.images import Content, Image, image
+from tests.support.waiting import until
 
 SIZE = 20 * MIB
 STALLED_AT = 2 * EXTENT_BYTES + 1_000_000
@@ -119,9 +121,7 @@ async def crashed_fill(world: World, upstream: FakeRegistry) -> tuple[Content, P
     pull = asyncio.create_task(proxy.ask(path_of(blob)))
     await until_written(proxy, STALLED_AT)
     (journal,) = (world.root / "before" / "spool").glob("*.journal")
-    async with asyncio.timeout(10):
-        while len(lines_of(journal)) < 3:
-            await asyncio.sleep(0.01)
+    await until(lambda: len(lines_of(journal)) >= 3, "two extents are journaled")
     crashed = world.root / "data"
     shutil.copytree(world.root / "before", crashed)
     held.set()
@@ -216,9 +216,12 @@ async def test_a_usage_file_of_garbage_is_counted_anew(
     (world.root / "data" / "usage").write_bytes(usage)
     proxy = await world.start({"lab": upstream})
     kept = sum(p.stat().st_size for p in (world.root / "data/blobs").rglob("*") if p.is_file())
-    async with asyncio.timeout(5):
-        while not (disk := (await proxy.status())["disk"])["counted"]:
-            await asyncio.sleep(0.01)
+
+    async def counted() -> dict[str, Any] | None:
+        disk: dict[str, Any] = (await proxy.status())["disk"]
+        return disk if disk["counted"] else None
+
+    disk = await until(counted, "what is kept is counted")
     assert disk["bytes"] == kept >= 300_000
 
 

@@ -17,6 +17,7 @@ import pytest
 from tests.flows.conftest import DEADLINE_S, Running, World
 from tests.support.fake_registry import FakeRegistry
 from tests.support.images import image, index
+from tests.support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 ARM, AMD = image(3000, architecture="arm64"), image(3000)
@@ -113,13 +114,18 @@ async def test_it_ends_by_itself(world: World, upstream: FakeRegistry) -> None:
     assert (await proxy.ask("/v2/lab/other/manifests/v1")).status == 200
 
 
+async def until_over(proxy: Running) -> None:
+    async def over() -> bool:
+        return bool((await proxy.status())["upstreams"]["lab"]["state"] != "offline")
+
+    await until(over, "the upstream is asked again")
+
+
 async def test_it_ends_when_nobody_listens_any_more(world: World, upstream: FakeRegistry) -> None:
     proxy = await pulled_by_amd64(world, upstream)
     async with rehearsing(proxy, for_s=86400):
         assert (await proxy.ask("/v2/lab/other/manifests/v1")).status == 404
-    async with asyncio.timeout(DEADLINE_S):
-        while (await proxy.status())["upstreams"]["lab"]["state"] == "offline":
-            await asyncio.sleep(0.05)
+    await until_over(proxy)
     assert (await proxy.ask("/v2/lab/other/manifests/v1")).status == 200
 
 
@@ -260,6 +266,4 @@ async def test_a_killed_command_leaves_no_rehearsal_behind(
     async with command(proxy, "--for", "1d") as process:
         assert await _line(process) == "offline for 24 h: lab\n"
         process.kill()
-    async with asyncio.timeout(DEADLINE_S):
-        while (await proxy.status())["upstreams"]["lab"]["state"] == "offline":
-            await asyncio.sleep(0.05)
+    await until_over(proxy)

@@ -21,6 +21,7 @@ from tests.flows.layers import MIB, add_layer, file_of, path_of, pull_layer, unt
 from tests.flows.test_crash import Process
 from tests.support.fake_registry import FakeRegistry, Fault
 from tests.support.flaky_link import FlakyLink
+from tests.support.waiting import until
 
 SIZE = 48 * MIB
 
@@ -65,10 +66,11 @@ async def test_kills_and_breaks_together_cost_next_to_nothing(
                 pull = asyncio.create_task(proxy.ask(path_of(blob)))
                 async with asyncio.timeout(60):
                     await link.held()
-                    before = link.delivered
-                    # It comes slowly, so all that came is made durable soon.
-                    while process.journaled() < before - 400_000:
-                        await asyncio.sleep(0.02)
+                durable = link.delivered - 400_000
+                # It comes slowly, so all that came is made durable soon.
+                await until(
+                    lambda durable=durable: process.journaled() >= durable, "nearly all is durable"
+                )
                 await process.crash()
                 link.cut()
                 with contextlib.suppress(aiohttp.ClientError, ConnectionError):
@@ -89,9 +91,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 async def outage(link: FlakyLink, tries_end: Callable[[], bool]) -> None:
     """Down until the ordinary tries are certainly used up."""
     link.down()
-    async with asyncio.timeout(30):
-        while not tries_end():
-            await asyncio.sleep(0.02)
+    await until(tries_end, "the ordinary tries are used up")
 
 
 async def test_a_client_that_waits_is_waited_with_until_the_link_is_back(
@@ -155,9 +155,7 @@ async def test_what_nobody_waits_for_is_given_up_and_gone_on_with_later(
     await asyncio.gather(pull, return_exceptions=True)
     assert proxy.entrepot.status is not None
     flights = proxy.entrepot.status._cache.flights
-    async with asyncio.timeout(30):
-        while any(flight.followers for flight in flights.all()):
-            await asyncio.sleep(0.01)
+    await until(lambda: not any(one.followers for one in flights.all()), "its client has left")
     await outage(link, lambda: len(flights) == 0)
     assert [one.outcome for one in ended] == ["failed"]
     link.release()

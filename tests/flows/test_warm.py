@@ -15,6 +15,7 @@ from proxy import cli
 from tests.flows.conftest import DEADLINE_S, Running, World
 from tests.support.fake_registry import FakeRegistry, Fault
 from tests.support.images import Content, Image, artifact, image, index
+from tests.support.waiting import until
 
 AMD64 = image(300_000, 2_000_000, seed="amd")
 ARM64 = image(500, 400_000, seed="arm", architecture="arm64")
@@ -295,9 +296,7 @@ async def test_the_most_fetches_at_once_is_for_all_warm_ups_together(
     proxy = await world.start({"lab": upstream}, warm={"fetches_max": 2})
     tasks = [asyncio.create_task(warmed(proxy, f"lab/app{number}:v1")) for number in range(3)]
     await upstream.wait_requests(2, kind="blob", method="GET")
-    async with asyncio.timeout(DEADLINE_S):
-        while upstream.count(kind="manifest", method="GET") < 3:
-            await asyncio.sleep(0.01)
+    await until(lambda: upstream.count(kind="manifest", method="GET") >= 3, "all are resolved")
     assert upstream.count(kind="blob", method="GET") == 2
     held.set()
     for task in tasks:
@@ -353,9 +352,7 @@ async def test_a_blob_that_many_wait_for_takes_one_place(
         upstream.inject(Fault(stall_at=100_000, stall=held), **of(blob))
     proxy = await world.start({"lab": upstream}, warm={"fetches_max": 2})
     waiting = [asyncio.create_task(warmed(proxy, f"lab/{name}:v1")) for name in ("a", "b", "c")]
-    async with asyncio.timeout(DEADLINE_S):
-        while asked(upstream, "blob", shared)[1] == 0:
-            await asyncio.sleep(0.01)
+    await until(lambda: asked(upstream, "blob", shared)[1], "the shared layer is asked for")
     _, last = await warmed(proxy, "lab/own:v1")
     assert last["complete"] is True
     assert not any(task.done() for task in waiting)

@@ -24,6 +24,7 @@ from tests.support.distribution import installed
 from tests.support.entrepot import Entrepot
 from tests.support.fake_registry import FakeRegistry, Fault, Seen
 from tests.support.images import artifact, image, index
+from tests.support.waiting import until
 
 AMD64 = image(300_000, 900_000, 200_000, seed="amd")
 ARM64 = image(500, 400_000, seed="arm", architecture="arm64")
@@ -188,8 +189,7 @@ async def test_a_warm_up_ends_when_its_reader_leaves_and_what_it_brought_stays(
                 told = json.loads(line)
                 if told.get("state") == "fetching" and told["layer"]["digest"] == str(layer.digest):
                     break
-        while (await running(proxy)) > 0:
-            await asyncio.sleep(0.01)
+        await until(lambda: idle(proxy), "the warm-up has ended")
     # What was on its way is brought to its end, and there is nothing more to do.
     held.set()
     await proxy.settled()
@@ -198,9 +198,9 @@ async def test_a_warm_up_ends_when_its_reader_leaves_and_what_it_brought_stays(
     assert sorted(blobs) == sorted(str(one.digest) for one in OTHER.blobs)
 
 
-async def running(proxy: Running) -> int:
+async def idle(proxy: Running) -> bool:
     async with proxy.client.get(f"http://{proxy.entrepot.admin_address}/warm") as response:
-        return int((await response.json())["running"])
+        return int((await response.json())["running"]) == 0
 
 
 async def test_what_a_warm_up_brings_is_urgent_as_soon_as_a_client_waits_for_it(
@@ -217,8 +217,7 @@ async def test_what_a_warm_up_brings_is_urgent_as_soon_as_a_client_waits_for_it(
         flight = await flight_of(proxy, layer.digest)
         assert flight.traffic.urgency is Urgency.WARM
         pull = asyncio.create_task(proxy.pull("/v2/lab/other", OTHER, "v1"))
-        while flight.traffic.urgency is not Urgency.WAITING:
-            await asyncio.sleep(0.01)
+        await until(lambda: flight.traffic.urgency is Urgency.WAITING, "it is urgent")
         held.set()
         assert (await warm)["complete"] is True
         await pull
@@ -228,11 +227,11 @@ async def test_what_a_warm_up_brings_is_urgent_as_soon_as_a_client_waits_for_it(
 async def flight_of(proxy: Running, digest: Digest) -> Flight:
     """That of a blob, once there is one."""
     assert proxy.entrepot.status is not None
-    while True:
-        for flight in proxy.entrepot.status._cache.flights.all():
-            if flight.key.digest == digest:
-                return flight
-        await asyncio.sleep(0.01)
+    flights = proxy.entrepot.status._cache.flights
+    found = await until(
+        lambda: [one for one in flights.all() if one.key.digest == digest], "it is fetched"
+    )
+    return found[0]
 
 
 async def post_one(proxy: Running, image: str) -> dict[str, Any]:
@@ -261,8 +260,7 @@ async def test_the_command_may_be_interrupted(world: World, upstream: FakeRegist
             process.send_signal(signal.SIGINT)
             _, said = await process.communicate()
             assert (process.returncode, b"what was brought stays" in said) == (130, True), said
-            while (await running(proxy)) > 0:
-                await asyncio.sleep(0.01)
+            await until(lambda: idle(proxy), "the warm-up has ended")
     finally:
         if process.returncode is None:
             process.kill()

@@ -4,14 +4,14 @@ for when it starts, so no test waits for a minute to come.
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from proxy.cache import keys
 from proxy.warming.plans import plans
-from tests.flows.conftest import DEADLINE_S, Running, World
+from tests.flows.conftest import Running, World
 from tests.support.fake_registry import FakeRegistry
 from tests.support.images import image, index
+from tests.support.waiting import until
 
 AMD64, ARM64 = image(200_000, seed="amd"), image(500, seed="arm", architecture="arm64")
 NEW_AMD64 = image(250_000, seed="new amd")
@@ -24,23 +24,22 @@ async def noted_as_missed(proxy: Running) -> None:
     assert proxy.entrepot.status is not None
     records = proxy.entrepot.status._backing.records
     for plan in plans(proxy.entrepot.settings.warm):
+        key = keys.warm_up(plan.identity)
         # It writes its own first note when it starts.
-        async with asyncio.timeout(DEADLINE_S):
-            while await records.get(keys.warm_up(plan.identity)) is None:
-                await asyncio.sleep(0.01)
-        await records.put(keys.warm_up(plan.identity), LONG_AGO)
+        await until(lambda key=key: records.get(key), "its first note is there")
+        await records.put(key, LONG_AGO)
 
 
 async def done(proxy: Running) -> list[dict[str, Any]]:
     """How its plans went, once they have all been done."""
     url = f"http://{proxy.entrepot.admin_address}/warm"
-    async with asyncio.timeout(DEADLINE_S):
-        while True:
-            async with proxy.client.get(url) as response:
-                told = await response.json()
-            if all(one["last"] for one in told["schedule"]):
-                return list(told["schedule"])
-            await asyncio.sleep(0.01)
+
+    async def all_done() -> dict[str, Any] | None:
+        async with proxy.client.get(url) as response:
+            told: dict[str, Any] = await response.json()
+        return told if all(one["last"] for one in told["schedule"]) else None
+
+    return list((await until(all_done, "all plans have been done"))["schedule"])
 
 
 async def test_a_scheduled_warm_up_brings_its_images(world: World, upstream: FakeRegistry) -> None:
@@ -92,8 +91,8 @@ async def test_a_warm_up_whose_list_can_not_be_read_is_counted(
     await noted_as_missed(await world.start({"lab": upstream}, warm=warm))
     await world.stack.aclose()
     proxy = await world.start({"lab": upstream}, warm=warm)
-    async with asyncio.timeout(DEADLINE_S):
-        while not await proxy.metric("entrepot_warm_failures_total", trigger="schedule"):
-            await asyncio.sleep(0.01)
+    await until(
+        lambda: proxy.metric("entrepot_warm_failures_total", trigger="schedule"), "it has failed"
+    )
     assert await proxy.metric("entrepot_warm_images_total") == 0
     await proxy.pull("/v2/lab/app", upstream.add("app", AMD64, "v1"), "v1")

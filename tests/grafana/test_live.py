@@ -20,6 +20,7 @@ from tests.demo.prometheus import Prometheus
 from tests.demo.stage import Stage, staged, weed
 from tests.demo.troubles import Troubles
 from tests.support.programs import missing, program
+from tests.support.waiting import until
 
 RATE, WHOLE = "10s", "20s"
 DEADLINE_S = 180.0
@@ -45,9 +46,11 @@ async def scrub(stage: Stage) -> None:
 
 async def seen(prometheus: Prometheus, replicas: int) -> None:
     """Until Prometheus has samples of all: what it has not seen at 0 does not rise."""
-    async with asyncio.timeout(DEADLINE_S):
-        while len(await asyncio.to_thread(prometheus.now, "entrepot_build_info")) < replicas:
-            await asyncio.sleep(0.1)
+
+    async def sampled() -> bool:
+        return len(await asyncio.to_thread(prometheus.now, "entrepot_build_info")) >= replicas
+
+    await until(sampled, "all replicas are sampled", deadline_s=DEADLINE_S)
 
 
 KEPT = 'sum(rate(entrepot_upstream_quota_pulls_total{upstream="docker.io",outcome="kept"}[10s]))'

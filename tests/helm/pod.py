@@ -28,6 +28,7 @@ import aiohttp
 
 from tests.support.fake_registry import FakeRegistry
 from tests.support.images import image, index
+from tests.support.waiting import until
 
 UPSTREAM_PORT = 5100
 _DEADLINE_S = 60.0
@@ -126,11 +127,12 @@ def proxy_status(pid: int) -> dict[str, str]:
 
 
 async def until_ready(proxy: asyncio.subprocess.Process, url: str) -> None:
-    async with asyncio.timeout(_DEADLINE_S):
-        while await status_of(url) != 200:
-            if proxy.returncode is not None:
-                raise RuntimeError(f"the proxy ended with {proxy.returncode}")
-            await asyncio.sleep(0.05)
+    async def ready() -> bool:
+        if proxy.returncode is not None:
+            raise RuntimeError(f"the proxy ended with {proxy.returncode}")
+        return await status_of(url) == 200
+
+    await until(ready, "the proxy is ready", deadline_s=_DEADLINE_S)
 
 
 async def status_of(url: str) -> int | None:

@@ -6,7 +6,6 @@ heals when a test wants it.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -18,6 +17,7 @@ from tests.helm.matrix import MATRIX, SINGLE, over
 from tests.helm.scripts import FILES, IMAGE, Script, mirror, running
 from tests.support.faults import Fault
 from tests.support.programs import needs_containers
+from tests.support.waiting import until
 
 CONFIG = """version = 3
 [plugins."io.containerd.cri.v1.images".registry]
@@ -195,9 +195,7 @@ async def test_cri_o_is_told_to_read_its_registries_again(node: Path, tmp_path: 
             assert f"{registry.url.removeprefix('http://')}/docker.io" in drop_in.read_text()
             assert await script.ends() == 0
         assert not drop_in.exists()
-        async with asyncio.timeout(60):
-            while len(list(told.iterdir())) < 2:
-                await asyncio.sleep(0.02)
+        await until(lambda: len(list(told.iterdir())) >= 2, "CRI-O is told again", deadline_s=60)
 
 
 def test_the_daemon_set_runs_this_script_with_its_arguments(helm: Helm):

@@ -8,33 +8,18 @@ short; what ran out is asked for until it has, within a limit.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import pytest
 
 from proxy.oci.digest import Digest
 from proxy.ports import PUBLIC, BlobKey, Coordination, Held
-
-POLL_S = 0.01
-DEADLINE_S = 15.0
+from tests.support.waiting import until
 
 Replicas = tuple[Coordination, Coordination]
 
 KEY = BlobKey(PUBLIC, Digest.of(b"some blob"))
 NAME = f"blob/{PUBLIC}/{KEY.digest}"
-
-
-async def until(fact: Callable[[], bool | Awaitable[bool]], what: str) -> None:
-    """Ask until `fact()` holds; `AssertionError` naming `what` if it never does."""
-    end = time.monotonic() + DEADLINE_S
-    while True:
-        answer = fact()
-        if answer if isinstance(answer, bool) else await answer:
-            return
-        assert time.monotonic() < end, f"not within {DEADLINE_S:g} s: {what}"
-        await asyncio.sleep(POLL_S)
 
 
 class CoordinationSuite:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -85,10 +86,10 @@ class RawClient:
 
 
 @asynccontextmanager
-async def connected(address: str) -> AsyncIterator[RawClient]:
+async def connected(address: str, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[RawClient]:
     """A connection to `host:port`."""
     host, _, port = address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+    reader, writer = await asyncio.open_connection(host, int(port), ssl=tls)
     try:
         yield RawClient(reader, writer)
     finally:

@@ -13,6 +13,7 @@ from proxy.ports import PUBLIC, BlobKey
 from tests.support.bundles import bundle
 from tests.support.images import image
 from tests.support.import_core import Core, open_core
+from tests.support.waiting import until
 
 APP = image(5000, 900, seed="app")
 MADE = bundle({"lab/app:v1": APP})
@@ -57,9 +58,7 @@ async def test_what_is_on_its_way_is_held_until_it_is_here(core: Core, *, forget
     assert core.storage.blobs.room.reserved > 0
     rest.set()
     await coming
-    async with asyncio.timeout(20):
-        while core.staging.holds(KEY):
-            await asyncio.sleep(0.001)
+    await until(lambda: not core.staging.holds(KEY), "it is let go")
     assert core.storage.blobs.room.reserved == 0
     assert await core.storage.blobs.stat(KEY) == LAYER.size
     with pytest.raises(UnknownImport):

@@ -22,6 +22,7 @@ from proxy.naming import Names
 from tests.support.bundles import KEY, bundle
 from tests.support.images import image
 from tests.support.import_core import Core, open_core
+from tests.support.waiting import until
 
 APP = image(3_000_000, 900, 0, seed="app")
 
@@ -131,9 +132,7 @@ async def test_what_shrinks_while_it_is_sent_is_told(tmp_path: Path) -> None:
             )
         assert core.visible() == []
         # The proxy hears of it a little later.
-        async with asyncio.timeout(20):
-            while list((core.root / "spool").iterdir()):
-                await asyncio.sleep(0.01)
+        await until(lambda: not list((core.root / "spool").iterdir()), "the spool is empty")
 
 
 async def test_an_import_that_nobody_goes_on_with_lets_go(tmp_path: Path) -> None:
@@ -141,9 +140,7 @@ async def test_an_import_that_nobody_goes_on_with_lets_go(tmp_path: Path) -> Non
         made = opened(tmp_path)
         await core.importing.begin(made.body, made.signature)
         assert core.storage.blobs.room.reserved > 3_000_000
-        async with asyncio.timeout(20):
-            while core.storage.blobs.room.reserved:
-                await asyncio.sleep(0.01)
+        await until(lambda: not core.storage.blobs.room.reserved, "no room is reserved")
         assert core.staging._held == {}
 
 

@@ -20,6 +20,7 @@ from proxy.oci.digest import Digest
 from proxy.ports import PUBLIC, BlobKey, Body
 from proxy.storage.local import LocalStorage
 from tests.support.memory_storage import MemoryBlobs
+from tests.support.waiting import until
 
 GOOD = bytes(range(256)) * 500
 KEY = BlobKey(PUBLIC, Digest.of(GOOD))
@@ -200,9 +201,7 @@ async def test_who_asks_meanwhile_gets_the_outcome_of_the_one_that_runs(place: P
     place.durable.gate.clear()
     scrub = place.scrub()
     one, two = asyncio.create_task(scrub.run()), asyncio.create_task(scrub.run())
-    async with asyncio.timeout(10):
-        while not place.durable.reads:
-            await asyncio.sleep(0)
+    await until(lambda: place.durable.reads, "it reads")
     assert not two.done()
     one.cancel()
     place.durable.gate.set()
@@ -226,9 +225,8 @@ async def test_it_stops_when_told_to(place: Place) -> None:
     place.durable.gate.clear()
     scrub = place.scrub()
     running = asyncio.create_task(scrub.run())
+    await until(lambda: place.durable.reads, "it reads")
     async with asyncio.timeout(10):
-        while not place.durable.reads:
-            await asyncio.sleep(0)
         await scrub.aclose()
         with pytest.raises(asyncio.CancelledError):
             await running

@@ -17,8 +17,9 @@ import pytest
 
 from proxy.coordination.redis import RedisConfig
 from proxy.ports import Held
-from tests.support.coordination_suite import NAME, until
+from tests.support.coordination_suite import NAME
 from tests.support.redis_server import MASTER, RedisServer, SentinelGroup
+from tests.support.waiting import until
 from tests.unit.coordination.conftest import QUICK, NewReplica, Seen
 
 pytestmark = pytest.mark.e2e

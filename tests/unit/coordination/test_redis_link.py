@@ -13,9 +13,10 @@ from proxy.coordination.redis import RedisConfig, RedisCoordination, Timings
 from proxy.events import CoordinationAsked
 from proxy.ports import Held
 from proxy.telemetry import Telemetry
-from tests.support.coordination_suite import NAME, until
+from tests.support.coordination_suite import NAME
 from tests.support.processes import free_port
 from tests.support.redis_server import RedisCluster, RedisServer
+from tests.support.waiting import until
 from tests.unit.coordination.conftest import QUICK, NewReplica, Seen
 
 pytestmark = pytest.mark.e2e

@@ -12,8 +12,9 @@ from proxy.coordination.redis_link import Link
 from proxy.coordination.redis_uses import THROTTLE_S, Uses
 from proxy.oci.digest import Digest
 from proxy.ports import PUBLIC, BlobKey, Held
-from tests.support.coordination_suite import KEY, NAME, until
+from tests.support.coordination_suite import KEY, NAME
 from tests.support.redis_server import RedisServer
+from tests.support.waiting import until
 from tests.unit.coordination.conftest import NewReplica, Seen
 
 pytestmark = pytest.mark.e2e

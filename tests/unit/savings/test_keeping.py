@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from proxy.cache.pin_records import name_of
 from proxy.savings.keeping import Savings
 from proxy.savings.ledger import Ledger
 from proxy.savings.sums import Sums
+from tests.support.waiting import until
 
 NOW = 1_790_000_100.0
 
@@ -49,9 +49,10 @@ async def test_it_is_written_meanwhile(tmp_path: Path) -> None:
     async with savings(tmp_path, every_s=0.001) as one:
         for count in (1, 2):
             enter(one)
-            async with asyncio.timeout(30):
-                while not file.exists() or b'"lab":[%d,' % count not in file.read_bytes():
-                    await asyncio.sleep(0.001)
+            line = b'"lab":[%d,' % count
+            await until(
+                lambda line=line: file.exists() and line in file.read_bytes(), "it is written"
+            )
 
 
 async def test_it_is_only_written_when_something_has_changed(tmp_path: Path) -> None:

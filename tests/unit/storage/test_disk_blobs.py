@@ -24,6 +24,7 @@ from proxy.storage.data_dir import DataDir
 from proxy.storage.disk import DiskBlobs
 from proxy.storage.local import LocalStorage
 from proxy.storage.records import DiskRecords
+from tests.support.waiting import until
 
 
 class Opened:
@@ -47,9 +48,7 @@ class Opened:
 
     async def until_counted(self) -> None:
         """What comes while it counts what there is may be counted twice."""
-        async with asyncio.timeout(30):
-            while not self.blobs.room.counted:
-                await asyncio.sleep(0.001)
+        await until(lambda: self.blobs.room.counted, "what there is is counted")
 
 
 @pytest.fixture
@@ -96,14 +95,12 @@ async def test_a_request_that_leaves_while_its_file_is_opened_leaves_no_descript
     before = descriptors()
     asking = asyncio.create_task(disk.blobs.open_file(key))
     async with asyncio.timeout(5):
-        while descriptors() == before:
-            await asyncio.sleep(0.001)
+        await until(lambda: descriptors() != before, "it is opened")
         asking.cancel()
         slow.set()
         with pytest.raises(asyncio.CancelledError):
             await asking
-        while descriptors() != before:
-            await asyncio.sleep(0.001)
+    await until(lambda: descriptors() == before, "it is closed", deadline_s=5)
     assert disk.blobs.peek(key) is None
 
 

@@ -17,6 +17,7 @@ from proxy.storage.mirror import MirroredRecords
 from proxy.storage.owed import FOLDER, OwedRecords
 from proxy.storage.records import DiskRecords
 from tests.support.memory_storage import MemoryRecords
+from tests.support.waiting import until
 
 KEY, OTHER = "repos/lab/app/_tags/v1", "repos/lab/app/_tags/v2"
 URL = "https://lab.test"
@@ -72,9 +73,7 @@ class Store:
 
     async def settled(self) -> None:
         """Until nothing is owed."""
-        async with asyncio.timeout(30):
-            while len(self.owed) or self.markers():
-                await asyncio.sleep(0.01)
+        await until(lambda: not (len(self.owed) or self.markers()), "nothing is owed")
 
     async def durable_has(self, key: str, value: bytes) -> None:
         """It is back, and another replica has written this before we come to it."""

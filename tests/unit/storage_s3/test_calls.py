@@ -18,6 +18,7 @@ from proxy.storage.s3.trouble import S3Refused, S3Unreachable
 from tests.support.fake_s3 import FakeS3
 from tests.support.private_ca import issue
 from tests.support.processes import free_port
+from tests.support.waiting import until
 
 # --- few requests, plain ones ----------------------------------------------------
 
@@ -200,9 +201,7 @@ async def test_a_store_that_comes_back_is_found_without_any_call(fake, connect):
             await records.get("layout")
     assert client.breaker.trouble
     fake.asked.clear()
-    async with asyncio.timeout(30):
-        while client.breaker.trouble:
-            await asyncio.sleep(0.02)
+    await until(lambda: not client.breaker.trouble, "it is found")
     # A probe that failed, and one that was told that there is nothing: that is an answer.
     assert [(one.method, one.key) for one in fake.asked] == [("HEAD", "layout")] * 2
     assert await records.get("layout") is None

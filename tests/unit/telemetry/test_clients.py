@@ -39,6 +39,16 @@ def test_a_batch_counts_as_so_many_single_ones() -> None:
     assert samples(singly) == samples(together)
 
 
+def test_what_the_fast_lane_answered_is_counted_among_all_and_by_itself() -> None:
+    telemetry = Telemetry()
+    for repeated, count in ((False, 1), (True, 1), (True, 7)):
+        telemetry.observe(replace(ONE, repeated=repeated, count=count))
+    value = telemetry.registry.get_sample_value
+    assert value("entrepot_fast_lane_answers_total", {"upstream": "lab"}) == 8
+    of_all = {"upstream": "lab", "kind": "blob", "method": "GET", "outcome": "hit", "status": "200"}
+    assert value("entrepot_requests_total", of_all) == 9
+
+
 def test_what_was_counted_elsewhere_comes_before_each_reading() -> None:
     telemetry = Telemetry()
     telemetry.late(lambda: telemetry.observe(ONE))

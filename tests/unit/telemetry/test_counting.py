@@ -56,6 +56,8 @@ async def test_what_is_rare_is_there_before_it_happens(tmp_path: Path) -> None:
         ("entrepot_cut_responses_total", {"upstream": "lab", "kind": "blob"}),
         ("entrepot_tokens_total", {"upstream": "lab", "granted": "false"}),
         ("entrepot_resumes_total", {"upstream": "lab"}),
+        ("entrepot_fast_lane_answers_total", {"upstream": "lab"}),
+        ("entrepot_fetch_parts_total", {"upstream": "lab", "part": "piece"}),
         ("entrepot_saved_seconds_total", {"upstream": "lab"}),
         ("entrepot_scrub_bad_blobs_total", {"where": "local"}),
         ("entrepot_warm_failures_total", {"trigger": "schedule"}),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import itertools
 import logging
+import random
 import subprocess
 import sys
 import threading
@@ -27,6 +30,7 @@ from proxy.tracing import Sampler, Trace
 from tests.support.fake_registry import FakeRegistry
 from tests.support.images import image
 from tests.support.processes import free_port
+from tests.support.raw_http import connected, request
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 INCOMING = f"00-{TRACE}-{SPAN}-01"
@@ -146,6 +150,53 @@ async def test_all_or_none_of_the_others_are_traced_as_the_ratio_says(
     assert not request.parent_span_id
     assert collector.named("GET blob") == []
     assert passed_on == refused
+
+
+async def test_of_what_the_fast_lane_could_answer_a_share_is_traced(
+    tmp_path: Path, collector: Collector
+) -> None:
+    """And answered by the parser; nothing is drawn twice."""
+    rounds, ratio = 600, 0.25
+    async with FakeRegistry() as upstream:
+        upstream.add("app", IMAGE, "v1")
+        asked = settings(tmp_path, upstream, otlp_url=collector.url, otlp_ratio=ratio)
+        async with Entrepot(asked) as entrepot, connected(entrepot.address) as client:
+            for _ in range(rounds):
+                await client.send(request("/v2/app/manifests/v1"))
+                assert (await client.receive()).body == IMAGE.manifest.body
+            entrepot.telemetry.hand_on()
+            below = entrepot.telemetry.registry.get_sample_value(
+                "entrepot_fast_lane_answers_total", {"upstream": "lab"}
+            )
+    traced = len(collector.named("GET manifest"))
+    # Six standard deviations around the mean.
+    assert 86 < traced < 214
+    # The first ones were not known yet.
+    assert rounds - 10 <= traced + below <= rounds
+
+
+@pytest.mark.parametrize("ratio", [0.0, 0.003, 0.4, 1.0])
+def test_each_request_has_the_same_chance_whoever_answers_it(ratio: float) -> None:
+    sampler, rounds = Sampler(ratio), 100_000
+    sampler._random.seed(7)
+    sampler._left = sampler._gap()
+    draw = random.Random(7)
+    traced: list[int] = []
+
+    def all_of_them() -> None:
+        for number in range(rounds):
+            if draw.random() < 0.5 and sampler.untraced():
+                continue
+            sampler.begin(None)
+            if tracing.current.get() is not None:
+                traced.append(number)
+
+    contextvars.copy_context().run(all_of_them)
+    deviation = (rounds * ratio * (1 - ratio)) ** 0.5
+    assert abs(len(traced) - rounds * ratio) <= 5 * deviation
+    # One after another as often as chance has it, too.
+    pairs = sum(later == sooner + 1 for sooner, later in itertools.pairwise(traced))
+    assert abs(pairs - rounds * ratio**2) <= 5 * (rounds * ratio**2 * (1 - ratio**2)) ** 0.5 + 1
 
 
 async def test_pulls_and_the_end_do_not_wait_for_a_collector_that_is_away(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -19,6 +19,7 @@ from proxy.upstream.link.timetable import Hours, Timetable
 from tests.support.asking import Asking, asking
 from tests.support.fake_registry import FakeRegistry, Fault
 from tests.support.images import Content, image
+from tests.support.waiting import until
 
 REPO = "library/big"
 LARGE, SMALL = 12_000_000, 2_000_000
@@ -50,12 +51,6 @@ async def linked(registry: FakeRegistry, link: Link, **settings: object) -> Asyn
     async with asking(registry, link=link.of("up"), **settings) as ask:
         yield ask
     link.close()
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
-        while not true():
-            await asyncio.sleep(0.005)
 
 
 @pytest.mark.parametrize(("size", "kind"), [(LARGE, DirectBody), (SMALL, BlobChunks)])
@@ -109,7 +104,7 @@ async def test_who_leaves_while_it_is_held_back_leaves_nothing_behind(
     link = Link(Limits(Timetable(100_000)))
     async with linked(registry, link) as ask:
         pull = asyncio.ensure_future(ask.blob(REPO, blob.digest))
-        await until(lambda: LinkReport(link).waiting("waiting") == 1)
+        await until(lambda: LinkReport(link).waiting("waiting") == 1, "it waits")
         pull.cancel()
         with pytest.raises(asyncio.CancelledError):
             await pull
@@ -121,7 +116,7 @@ async def test_who_leaves_while_it_is_held_back_leaves_nothing_behind(
         async with ask.upstream.open_blob(REPO, blob.digest) as body:
             await anext(body.chunks)
             pull = asyncio.ensure_future(ask.blob(REPO, blob.digest))
-            await until(lambda: LinkReport(full).waiting("waiting") == 1)
+            await until(lambda: LinkReport(full).waiting("waiting") == 1, "it waits")
             assert registry.count(kind="blob", method="GET") == 2
             pull.cancel()
             with pytest.raises(asyncio.CancelledError):

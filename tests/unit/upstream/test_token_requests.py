@@ -13,6 +13,7 @@ from proxy.upstream.credentials import Credentials
 from tests.support.asking import Rotating, asking
 from tests.support.fake_registry import FakeAuth, FakeRegistry, Fault, Quirks
 from tests.support.images import image
+from tests.support.waiting import until
 
 REPO = Repository.parse("library/app")
 OTHER = Repository.parse("library/other")
@@ -153,8 +154,7 @@ async def test_a_token_endpoint_that_hangs_is_given_up_even_when_nobody_waits_fo
         up.inject(Fault(delay=asyncio.Event()), kind="token")
         with pytest.raises(UpstreamUnavailable):
             await ask.upstream.resolve(REPO, LATEST)
-        while not ask.stated(TokenFetched):
-            await asyncio.sleep(0)
+        await until(lambda: ask.stated(TokenFetched), "the request for a token has ended")
         assert await ask.upstream.resolve(REPO, LATEST)
 
 

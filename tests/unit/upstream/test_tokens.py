@@ -9,6 +9,7 @@ from proxy.oci.challenge import TokenReply
 from proxy.upstream import tokens as module
 from proxy.upstream.tokens import Granted, TokenKey, Tokens
 from tests.support.asking import Ticks
+from tests.support.waiting import until
 
 
 def key(repository="a", *, ours=False):
@@ -63,8 +64,7 @@ async def test_a_token_is_kept_until_nine_tenths_of_its_life(tokens, endpoint, t
 async def test_its_life_begins_when_it_was_asked_for(tokens, endpoint, ticks):
     endpoint.open.clear()
     waiting = asyncio.create_task(tokens.get(key()))
-    while not endpoint.asked:
-        await asyncio.sleep(0)
+    await until(lambda: endpoint.asked, "a token is asked for")
     ticks.now_s += 60
     endpoint.open.set()
     await waiting
@@ -80,8 +80,7 @@ async def test_identities_and_scopes_do_not_share_tokens(tokens, endpoint):
 async def test_many_who_want_the_same_token_ask_once(tokens, endpoint):
     endpoint.open.clear()
     waiting = [asyncio.create_task(tokens.get(key())) for _ in range(20)]
-    while not endpoint.asked:
-        await asyncio.sleep(0)
+    await until(lambda: endpoint.asked, "a token is asked for")
     endpoint.open.set()
     assert {token.text for token in await asyncio.gather(*waiting)} == {"t1"}
     assert len(endpoint.asked) == 1
@@ -90,8 +89,7 @@ async def test_many_who_want_the_same_token_ask_once(tokens, endpoint):
 async def test_a_caller_that_leaves_does_not_take_the_request_with_it(tokens, endpoint):
     endpoint.open.clear()
     first, second = (asyncio.create_task(tokens.get(key())) for _ in range(2))
-    while not endpoint.asked:
-        await asyncio.sleep(0)
+    await until(lambda: endpoint.asked, "a token is asked for")
     first.cancel()
     with pytest.raises(asyncio.CancelledError):
         await first
@@ -131,8 +129,7 @@ async def test_closing_ends_what_is_being_asked(endpoint, ticks):
     tokens = Tokens(endpoint.ask, monotonic=ticks)
     endpoint.open.clear()
     waiting = asyncio.create_task(tokens.get(key()))
-    while not endpoint.asked:
-        await asyncio.sleep(0)
+    await until(lambda: endpoint.asked, "a token is asked for")
     await tokens.aclose()
     with pytest.raises(asyncio.CancelledError):
         await waiting

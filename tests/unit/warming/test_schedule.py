@@ -19,6 +19,7 @@ from proxy.warming.plans import Notes, plans
 from proxy.warming.schedule import Schedule
 from proxy.wishes import Wish
 from tests.support.memory_storage import MemoryRecords
+from tests.support.waiting import until
 
 DAY_S = 86400.0
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC).timestamp()
@@ -75,9 +76,7 @@ class Replica:
 
     async def settle(self) -> None:
         """Until all of its tasks sleep."""
-        async with asyncio.timeout(30):
-            while len(self._asleep) < self.plans:
-                await asyncio.sleep(0.001)
+        await until(lambda: len(self._asleep) >= self.plans, "all sleep")
 
     async def at(self, now: float) -> None:
         """It is `now`; who is to wake up by then does."""
@@ -151,8 +150,7 @@ async def test_of_two_replicas_one_does_it() -> None:
     ):
         one.warming.may_end.clear()
         task = asyncio.create_task(one.at(TWO + 60))
-        while one.warming.running == 0:
-            await asyncio.sleep(0)
+        await until(lambda: one.warming.running, "it has begun")
         await other.at(TWO + 61)
         assert other.warming.wishes == []
         one.warming.may_end.set()
@@ -167,8 +165,7 @@ async def test_what_a_replica_did_not_finish_another_one_does() -> None:
         async with running(settings(NIGHTLY), records, together) as one:
             one.warming.may_end.clear()
             task = asyncio.create_task(one.at(TWO + 60))
-            while one.warming.running == 0:
-                await asyncio.sleep(0)
+            await until(lambda: one.warming.running, "it has begun")
             await other.at(TWO + 61)
             task.cancel()
         await other.at(TWO + 200)
