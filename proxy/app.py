@@ -171,7 +171,7 @@ class Entrepot:
                 clock=self.clock,
                 telemetry=self.telemetry,
                 account=services.account,
-                traced=traces.begin,
+                traces=traces,
             )
         )
         upkeep = Upkeep(settings, backing, upstreams, observe, pins=cache.pins)

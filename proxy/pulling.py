@@ -7,7 +7,7 @@ the same request differently must never share one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -21,6 +21,7 @@ from proxy.errors import StartupError
 from proxy.listeners import bound
 from proxy.ports import Clock, Observe, Upstream
 from proxy.telemetry import Telemetry
+from proxy.telemetry.traces import Traces
 from proxy.upstreams import routes
 from proxy.web.access import access_log, repeated_log
 from proxy.web.fastlane import FastLane
@@ -49,7 +50,7 @@ class Shown:
     clock: Clock
     telemetry: Telemetry
     account: Account
-    traced: Callable[[str | None], None] | None
+    traces: Traces
 
 
 class Pulls:
@@ -128,6 +129,7 @@ class Pulls:
             clock=shown.clock,
             log=repeated_log(enabled=shown.settings.access_log),
             account=shown.account,
+            untraced=shown.traces.untraced,
         )
         shown.telemetry.late(lane.flush)
         stack.callback(lane.flush)
@@ -148,7 +150,7 @@ class Pulls:
             send_stall_s=settings.send_stall_s,
             refusals=self._refusals,
             redirector=_redirector(settings, shown.backing, cache),
-            traced=shown.traced,
+            traced=shown.traces.begin,
             repeats=Repeats(lane, tags=cache.tags, blobs=cache.blobs, as_of=as_of),
             account=shown.account,
             as_of=as_of,

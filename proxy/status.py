@@ -6,14 +6,13 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from aiohttp import web
-
 from proxy import __version__
 from proxy.backing import Backing
 from proxy.cache.assembly import Cache
 from proxy.cache.flights import Flight
 from proxy.ports import Upstream
 from proxy.upstream.link.report import LinkReport
+from proxy.web.server import PullServer
 
 _IDLE_LOOK_S = 0.05
 
@@ -33,7 +32,7 @@ class Status:
         self._backing = backing
         self._upstreams = upstreams
         self._started_at = time.monotonic()
-        self.servers: Sequence[web.Server] = ()
+        self.servers: Sequence[PullServer] = ()
 
     def gauges(self) -> dict[str, tuple[str, Callable[[], float]]]:
         """Name -> (help, function), for the metrics."""
@@ -58,6 +57,10 @@ class Status:
             "entrepot_memory_bytes": (
                 "Bytes of small objects in memory.",
                 lambda: self._cache.memory.weight,
+            ),
+            "entrepot_fast_lane_bytes": (
+                "Bytes of answers that are ready to be given again below the HTTP parser.",
+                self._lane_bytes,
             ),
         }
 
@@ -91,6 +94,9 @@ class Status:
 
     def _follower_count(self) -> float:
         return sum(flight.followers for flight in self._cache.flights.all())
+
+    def _lane_bytes(self) -> float:
+        return sum(server.lane.weight for server in self.servers if server.lane is not None)
 
     def _connection_count(self) -> int:
         return sum(len(server.connections) for server in self.servers)

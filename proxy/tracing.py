@@ -9,6 +9,7 @@ is looking at an empty variable.
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from contextvars import ContextVar
@@ -72,11 +73,17 @@ def parse(value: str | None) -> Parent | None:
 
 
 class Sampler:
-    """Whom to trace: who is traced already, and of the others a share of `ratio`."""
+    """Whom to trace: who is traced already, and of the others a share of `ratio`.
+
+    Drawn is how many of them are let pass before the next one that is traced, which
+    makes each request's chance the same as a draw for each would. So who answers below
+    the parser counts down, and leaves to `begin` the one that is to be traced.
+    """
 
     def __init__(self, ratio: float) -> None:
         self._ratio = ratio
         self._random = random.Random()  # noqa: S311 - names, not secrets
+        self._left = self._gap()
 
     def begin(self, traceparent: str | None) -> None:
         """A request has come: from here on, `current` is its trace, or None.
@@ -87,11 +94,27 @@ class Sampler:
         if parent is not None:
             span_id = self.new_span() if parent.sampled else parent.span_id
             current.set(Trace(parent.trace_id, span_id, parent, parent.sampled))
-        elif self._random.random() < self._ratio:
-            current.set(Trace(self._random.getrandbits(128) | 1, self.new_span()))
-        else:
+        elif self.untraced():
             current.set(None)  # On a connection, requests share a context.
+        else:
+            self._left = self._gap()
+            current.set(Trace(self._random.getrandbits(128) | 1, self.new_span()))
+
+    def untraced(self) -> bool:
+        """Let a request pass that nobody has named a trace for; False: it is to be begun."""
+        if self._left > 0:
+            self._left -= 1
+            return True
+        return False
 
     def new_span(self) -> int:
         """A span's name."""
         return self._random.getrandbits(64) | 1
+
+    def _gap(self) -> float:
+        """How many pass before the next one: distributed geometrically."""
+        if self._ratio <= 0:
+            return math.inf
+        if self._ratio >= 1:
+            return 0
+        return math.floor(math.log(1 - self._random.random()) / math.log1p(-self._ratio))

@@ -4,28 +4,42 @@ A closed range is needed whole. An open one (`bytes=N-`) is a *window*: parallel
 pullers ask for the whole tail, read one chunk of it and hang up, so only a
 stretch ahead of the reader is fetched, the longer the further it has come.
 
+Lazy pullers ask for a thousand short ranges at once. So a look at what to fetch costs
+what there is to fetch, not what was asked for: demands whose bytes are all there or on
+their way are not looked at again, unless something on its way got lost.
+
 Decides; fetches nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from operator import attrgetter
 
 from proxy.cache.extents import Extents
 
 WINDOW_BYTES_MIN = 1024 * 1024
 WINDOW_BYTES_MAX = 8 * 1024 * 1024
-# Neighbours are fetched in one go if what lies between adds less than this share.
-_MERGE_SHARE = 1 / 16
+# Neighbours are fetched in one go if what lies between costs less than another request:
+# next to nothing, as its heads do, or little time and little of what was asked for.
+_BETWEEN_BYTES_FREE = 1024
+_BETWEEN_BYTES_MAX = 64 * 1024
+_BETWEEN_SHARE = 1 / 10
+_START = attrgetter("start")
 
 
 class Demand:
-    """One stretch `[at, end)` that one reader goes through; `reach` bytes ahead matter."""
+    """One stretch `[at, end)` that one reader goes through; `reach` bytes ahead matter.
 
-    __slots__ = ("at", "end", "reach")
+    `start` is where the reader began.
+    """
+
+    __slots__ = ("at", "end", "reach", "start")
 
     def __init__(self, at: int, end: int, *, is_open: bool) -> None:
-        self.at = at
+        self.start = self.at = at
         self.end = end
         self.reach = WINDOW_BYTES_MIN if is_open else max(WINDOW_BYTES_MAX, 2 * (end - at))
 
@@ -39,7 +53,7 @@ class Demand:
         return have.gap(start, min(self.end, start + min(self.reach, WINDOW_BYTES_MAX)))
 
     def grow(self) -> None:
-        """A stretch was fetched for it and it is still there."""
+        """A stretch is fetched for it and it is still there."""
         self.reach = min(2 * self.reach, max(self.reach, WINDOW_BYTES_MAX))
 
 
@@ -47,7 +61,12 @@ class Demands:
     """Those of all readers of one fill. `changed` hears of each difference."""
 
     def __init__(self) -> None:
+        # Oldest first, both; of the latter something may be missing.
         self._all: dict[Demand, None] = {}
+        self._lacking: dict[Demand, None] = {}
+        # By `start`; perhaps some that lack nothing any more.
+        self._sorted: list[Demand] | None = None
+        self._left = Extents()
         self.changed: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
@@ -55,7 +74,10 @@ class Demands:
 
     def add(self, demands: Iterable[Demand]) -> None:
         """Readers began."""
-        self._all.update(dict.fromkeys(demands))
+        began = dict.fromkeys(demands)
+        self._all.update(began)
+        self._lacking.update(began)
+        self._sorted = None
         self.changed()
 
     def move(self, demand: Demand, at: int) -> None:
@@ -69,12 +91,25 @@ class Demands:
     def done(self, demand: Demand) -> None:
         """It was read to its end: nothing is fetched for it any more."""
         self._all.pop(demand, None)
+        self._lacking.pop(demand, None)
 
     def remove(self, demands: Iterable[Demand]) -> None:
         """Readers have left."""
         for demand in demands:
-            self._all.pop(demand, None)
+            if demand in self._all:
+                self.done(demand)
+                self._left.add(demand.at, demand.end)
         self.changed()
+
+    def lost(self) -> None:
+        """Something that was on its way does not come."""
+        self._lacking = dict(self._all)
+        self._sorted = None
+
+    def take_left(self) -> Extents:
+        """What readers had yet to read who left since somebody asked last."""
+        left, self._left = self._left, Extents()
+        return left
 
     def needs(self, start: int, end: int) -> bool:
         """Whether somebody is still to read something of `[start, end)`."""
@@ -83,37 +118,45 @@ class Demands:
             for demand in self._all
         )
 
-    def lacks(self, have: Extents, *, skip: Callable[[int], bool]) -> bool:
-        """Whether `next_gap` would find something."""
-        gaps = (demand.gap(have) for demand in self._all)
-        return any(gap is not None and not skip(gap[0]) for gap in gaps)
+    def gaps(
+        self, coming: Extents, *, skip: Callable[[int], bool] = lambda _start: False
+    ) -> Iterator[tuple[Demand, int, int]]:
+        """Stretches to fetch now, and for whom: oldest reader first.
 
-    def next_gap(
-        self, have: Extents, *, skip: Callable[[int], bool] = lambda _start: False
-    ) -> tuple[int, int] | None:
-        """The stretch to fetch next, oldest reader first; None: nothing is lacking.
-
-        `have` are bytes that are there or on their way; `skip` leaves out gaps that
-        begin where the bytes will come by themselves.
+        `coming` are bytes that are there or on their way: who takes a stretch lets its
+        demand grow and adds it there before asking for the next one. `skip` leaves out
+        those that begin where the bytes will come by themselves.
         """
-        for demand in self._all:
-            found = demand.gap(have)
-            if found is None or skip(found[0]):
-                continue
-            found = self._widened(*found, have)
-            demand.grow()
-            return found
-        return None
+        for demand in list(self._lacking):
+            while (found := demand.gap(coming)) is not None and not skip(found[0]):
+                yield demand, *self._widened(demand, *found, coming)
+                if coming.end_at(found[0]) == found[0]:
+                    break  # It was not taken.
+            if found is None and coming.gap(demand.at, demand.end) is None:
+                del self._lacking[demand]
 
-    def _widened(self, start: int, end: int, have: Extents) -> tuple[int, int]:
-        """Together with the gaps of other demands that follow closely."""
-        for demand in sorted(self._all, key=lambda one: one.at):
-            close = end + int((end - start) * _MERGE_SHARE)
-            if demand.at > close:
+    def _widened(self, first: Demand, start: int, end: int, coming: Extents) -> tuple[int, int]:
+        """Together with the gaps that follow closely."""
+        needed, between, most = end - start, 0, start + WINDOW_BYTES_MAX
+        for demand in chain((first,), self._lacking_from(start)):
+            if demand.start - end > _BETWEEN_BYTES_MAX:
                 break
-            if demand.end <= end:
-                continue
-            found = have.gap(max(end, demand.at), min(demand.end, demand.at + demand.reach))
-            if found is not None and found[0] <= close:
-                end = max(end, min(found[1], start + WINDOW_BYTES_MAX))
+            while end < most:
+                reached = min(demand.end, demand.at + demand.reach, most)
+                found = coming.gap(max(end, demand.at), reached)
+                if found is None:
+                    break
+                apart, more = found[0] - end, found[1] - found[0]
+                bearable = min(_BETWEEN_BYTES_MAX, needed * _BETWEEN_SHARE - between)
+                if apart > max(_BETWEEN_BYTES_FREE, bearable):
+                    break
+                needed, between, end = needed + more, between + apart, found[1]
         return start, end
+
+    def _lacking_from(self, start: int) -> Iterator[Demand]:
+        """Those that begin there or behind it, in the order of their beginnings."""
+        if self._sorted is None:
+            self._sorted = sorted(self._lacking, key=_START)
+        for index in range(bisect_left(self._sorted, start, key=_START), len(self._sorted)):
+            if self._sorted[index] in self._lacking:
+                yield self._sorted[index]

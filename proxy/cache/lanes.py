@@ -6,6 +6,7 @@ alone claims the blob in the fleet. **Side lanes** each bring one stretch furthe
 - a *window*: what a reader of a range is about to need. Without a main lane
   (nobody wants the whole) windows are all that is fetched; when a quarter of the
   blob was asked for, or more crumbs than can be kept track of, the rest is brought.
+  One of which nobody needs the rest any more is ended.
 - a *piece*, while the upstream gives more to several connections than to one
   (`width.py`).
 """
@@ -15,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from itertools import islice
 
 from proxy.cache.fleet import AHEAD_BYTES_MAX
 from proxy.cache.main_lane import PIECE_BYTES, MainLane
@@ -24,7 +26,13 @@ from proxy.cache.stretches import SKIP_BYTES_MIN, Kind, OpenReader, SideLane, St
 from proxy.cache.width import Width
 from proxy.errors import EntrepotError, StorageUnavailable
 
-_WINDOWS_MAX = 4
+# A large window is worth a connection for long. Of small ones, each of which is little
+# more than a round trip, there are as many at once as the upstream has to spare.
+_LARGE_BYTES = 1024 * 1024
+_LARGE_WINDOWS_MAX = 4
+_WINDOWS_MAX = 32
+# Past so many for which there is no room, nobody looks for one for which there is.
+_LOOK_MAX = _WINDOWS_MAX + 64
 _COMPLETE_SHARE = 1 / 4
 _EXTENTS_MAX = 4096
 _FAILURES_MAX = 3
@@ -60,7 +68,7 @@ class Lanes:
         Raises what ended the fetch: an `EntrepotError`.
         """
         flight, changed = self._flight, self._at.changed
-        flight.changed = flight.demands.changed = changed.set
+        flight.changed = flight.demands.changed = self._at.pump.failed = changed.set
         if first is not None and kind != "main":
             self._begin("window", first.position, first.end or self._at.spool.size, first)
             first = None
@@ -73,6 +81,7 @@ class Lanes:
                 if self._bringing is not None and self._bringing.done():
                     self._bringing.result()
                     return True
+                self._check_disk()
                 if self._failure is not None and self._bringing is None:
                     raise self._failure
                 self._drop_unneeded()
@@ -85,8 +94,15 @@ class Lanes:
                 if not changed.is_set():
                     await changed.wait()
         finally:
-            flight.changed = flight.demands.changed = lambda: None
+            flight.changed = flight.demands.changed = self._at.pump.failed = lambda: None
             await self._stop()
+
+    def _check_disk(self) -> None:
+        # What a lane has pushed may be lost after its end: then nobody else would notice.
+        try:
+            self._at.pump.check()
+        except OSError as error:
+            raise StorageUnavailable(f"the spool can't be written: {error}") from error
 
     async def _stop(self) -> None:
         tasks = [lane.task for lane in self._at.sides if lane.task is not None]
@@ -112,12 +128,10 @@ class Lanes:
 
     # --- side lanes --------------------------------------------------------------------
 
-    def _begin(self, kind: Kind, start: int, end: int, reader: Reader | None = None) -> None:
-        # Who asked for the first window has yet to see that there is something to follow.
-        droppable = kind == "window" and reader is None
-        lane = SideLane(kind, start, end, droppable=droppable)
+    def _begin(self, kind: Kind, start: int, end: int, opened: Reader | None = None) -> None:
+        lane = SideLane(kind, start, end, opened)
         self._at.begin(lane)
-        lane.task = task = asyncio.ensure_future(self._run_side(lane, reader))
+        lane.task = task = asyncio.ensure_future(self._run_side(lane))
         # Not in the task itself: cancelled before its first step, it never runs.
         task.add_done_callback(lambda _done: self._ended(lane))
 
@@ -128,8 +142,9 @@ class Lanes:
             self._flight.want_whole()
         self._at.changed.set()
 
-    async def _run_side(self, lane: SideLane, opened: Reader | None) -> None:
-        reader = opened or self._open_reader(lane.kind, lane.position, lane.end)
+    async def _run_side(self, lane: SideLane) -> None:
+        reader = lane.reader or self._open_reader(lane.kind, lane.position, lane.end)
+        lane.reader = reader
         urgent = lane.kind == "window"
         try:
             async with aclosing(reader.chunks()) as chunks:
@@ -148,21 +163,34 @@ class Lanes:
                 error if isinstance(error, EntrepotError) else StorageUnavailable(str(error))
             )
         finally:
-            if opened is None:
-                await to_the_end(reader.aclose())
+            await to_the_end(reader.aclose())
 
     def _add_windows(self) -> None:
         if not self._at.ranges:
             return
-        while sum(lane.kind == "window" for lane in self._at.sides) < _WINDOWS_MAX:
-            # Most changes bring nothing to do, and that is seen without copying anything.
-            demands = self._flight.demands
-            if not demands.lacks(self._at.known, skip=self._comes_anyway):
+        windows = [lane for lane in self._at.sides if lane.kind == "window"]
+        large = sum(lane.end - lane.position >= _LARGE_BYTES for lane in windows)
+        room = max(
+            _LARGE_WINDOWS_MAX - len(windows), min(_WINDOWS_MAX - len(windows), self._spare())
+        )
+        if room <= 0:
+            return
+        gaps = self._flight.demands.gaps(self._at.coming, skip=self._comes_anyway)
+        for demand, start, end in islice(gaps, _LOOK_MAX):
+            if end - start >= _LARGE_BYTES:
+                if large >= _LARGE_WINDOWS_MAX:
+                    continue
+                large += 1
+            demand.grow()
+            self._begin("window", start, end)
+            room -= 1
+            if room == 0:
                 return
-            found = demands.next_gap(self._at.coming(), skip=self._comes_anyway)
-            if found is None:
-                return
-            self._begin("window", *found)
+
+    def _spare(self) -> int:
+        """How many connections the upstream has to spare beside those that will be used."""
+        begun = sum(lane.reader is None or not lane.reader.asking for lane in self._at.sides)
+        return self._spare_connections() - begun
 
     def _comes_anyway(self, start: int) -> bool:
         position = self._main.position
@@ -170,22 +198,17 @@ class Lanes:
 
     def _drop_unneeded(self) -> None:
         """End windows whose readers have left."""
-        for lane in self._at.sides:
-            if (
-                lane.droppable
-                and lane.task is not None
-                and not lane.task.cancelling()
-                and not self._flight.demands.needs(lane.position, lane.end)
-            ):
+        for lane in self._at.unneeded():
+            if lane.task is not None and not lane.task.cancelling():
                 lane.task.cancel()
 
     def _add_pieces(self) -> None:
         while (
             self._main.wants_help
             and len(self._at.sides) < self._width.lanes - 1
-            and self._spare_connections() > 0
+            and self._spare() > 0
         ):
-            gap = self._at.coming().gap(self._main.end, self._at.spool.size)
+            gap = self._at.coming.gap(self._main.end, self._at.spool.size)
             if gap is None or gap[1] - gap[0] < SKIP_BYTES_MIN:
                 return
             start, end = gap

@@ -3,10 +3,11 @@
 Where it comes upon bytes that are there, or on their way, it goes on behind them;
 stretches too short to be worth a new request, or the cutting of one, it reads again.
 
-Of a large blob whose size is known beforehand (its manifest was pulled here, too) it
-first asks for `TRIAL_BYTES` only. While these come, it turns out whether a second
-connection brings more (`width.py`). If not, it asks for all that is left in one go: an
-upstream that fills the link with one connection sees two requests and no byte twice.
+Of a large blob whose size is known beforehand (its manifest was pulled here, too, or is
+held here) it first asks for the beginning only (`trial_end`). While that comes, it turns
+out whether a second connection brings more (`width.py`). If not, it asks for all that is
+left in one go: an upstream that fills the link with one connection sees two requests, or
+three if a second connection was tried, and no byte twice.
 """
 
 from __future__ import annotations
@@ -22,14 +23,21 @@ from proxy.cache.width import Width
 from proxy.errors import StorageUnavailable
 
 PIECE_BYTES = 8 * 1024 * 1024
-TRIAL_BYTES = 32 * 1024 * 1024
+# Less than this comes over one connection, in one request.
+_WIDE_BYTES_MIN = 32 * 1024 * 1024
+# Long enough for `Width` to see how fast a fast connection is; no longer, since what one
+# connection brings alone is what a capped one takes longest for.
+_TRIAL_BYTES_MIN = 16 * 1024 * 1024
+_TRIAL_BYTES_MAX = 32 * 1024 * 1024
+_TRIAL_SHARE = 1 / 4
 
 
 def trial_end(start: int, size: int | None) -> int | None:
     """Where the first request of a main lane that starts there ends; None: at the end."""
-    if size is None or size - start < TRIAL_BYTES + PIECE_BYTES:
+    if size is None or size - start < _WIDE_BYTES_MIN:
         return None
-    return start + TRIAL_BYTES
+    share = int((size - start) * _TRIAL_SHARE)
+    return start + min(max(share, _TRIAL_BYTES_MIN), _TRIAL_BYTES_MAX)
 
 
 class MainLane:

@@ -31,6 +31,7 @@ from proxy.oci.manifests import (
     INDEX_TYPES,
     MEDIA_TYPES,
     SCHEMA1_TYPES,
+    Children,
     Descriptor,
     Manifest,
     children,
@@ -93,11 +94,17 @@ class ManifestCache:
             link = await self._facts.link(upstream, repository, digest)
         if link is None or link.media_type not in MEDIA_TYPES:
             return None
-        body = await self._store.get(BlobKey(group_of(upstream), digest))
+        key = BlobKey(group_of(upstream), digest)
+        remembered = self._store.remembers(key)
+        body = await self._store.get(key)
         if body is None:
             return None
         descriptor = Descriptor(media_type=link.media_type, digest=digest, size=len(body))
-        return Manifest(descriptor=descriptor, body=body)
+        manifest = Manifest(descriptor=descriptor, body=body)
+        if not remembered:
+            # Kept by an earlier start, or by another replica.
+            self._note_sizes(manifest)
+        return manifest
 
     async def get(
         self, upstream: Upstream, repository: Repository, digest: Digest
@@ -247,14 +254,22 @@ class ManifestCache:
         return Manifest(descriptor=descriptor, body=body)
 
     def _note(self, key: BlobKey, manifest: Manifest) -> None:
-        """Tell what it needs; remember sizes, since some upstreams send blobs without any."""
+        """Tell what it needs, and remember how large that is."""
+        needed = self._note_sizes(manifest)
+        if needed is not None:
+            self.came(key, (one.digest for one in (*needed.manifests, *needed.blobs)))
+
+    def _note_sizes(self, manifest: Manifest) -> Children | None:
+        """What it needs. Sizes are remembered, since some upstreams send blobs without any,
+        and only of a blob known to be large several parts are fetched at once.
+        """
         try:
             needed = children(manifest)
         except BadUpstreamAnswer:
-            return  # Served as it is; only this is lost.
-        self.came(key, (one.digest for one in (*needed.manifests, *needed.blobs)))
+            return None  # Served as it is; only this is lost.
         for blob in needed.blobs:
             self._size_hints.put(blob.digest, blob.size)
+        return needed
 
 
 def shared_name(upstream: Upstream, repository: Repository, digest: Digest) -> str:

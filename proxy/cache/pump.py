@@ -11,25 +11,39 @@ longer batches wait (from 5 ms up to 250 ms for 500 and more) and the more of th
 are shown at once (32 KiB a follower, up to 8 MiB). The first bytes of each stretch
 never wait, and neither do the last.
 
-What a byte costs on its way, in CPU-s/GB (`python -m tests.bench.cold_steps`, two
-cores, Python 3.11):
+What a byte costs on its way (`python -m tests.bench.cold_steps --mib 64 --rounds 21`, the
+middle of three runs' medians; two cores of a Xeon, 2.5 GHz, without SHA instructions,
+with other work on them; Python 3.11). The last column is the share of a whole fill in the
+same round, which holds where the seconds don't:
 
-| Step | alone |
-|---|---|
-| receive (`upstream/direct.py`) | 0.17 |
-| hash (SHA-256, 1 MiB at a time) | 0.53 |
-| write (1 MiB at a time, into allocated space) | 0.16 |
-| journal (a line and its fsyncs every 8 MiB) | < 0.01 |
-| all of them at once, two threads sharing caches and the GIL | 1.2 - 1.3 |
-| send to one follower (`sendfile`, 8 MiB windows) | 0.06 |
+| Step, alone | CPU-s/GB | of a fill |
+|---|---|---|
+| receive (`upstream/direct.py`), blocks of 1 MiB | 0.34 | 0.08 |
+| ... of 64 KiB, 256 KiB, 4 MiB | 0.62, 0.38, 0.39 | 0.16, 0.09, 0.09 |
+| ... aiohttp's `iter_any` instead | 0.43 | 0.11 |
+| hash (SHA-256, 1 MiB at a time; 256 KiB are alike) | 2.6 | 0.67 - 0.78 |
+| write (1 MiB at a time), into allocated space | 0.28 | 0.07 |
+| ... into a file with nothing allocated | 0.30 | 0.07 |
+| journal (a line and its fsyncs every 8 MiB) | 0.06 | 0.01 |
+| a fill: all of them, written and hashed in threads | 4.1 | 1 |
+| ... not hashed | 1.07 | 0.27 |
+| ... with nothing allocated | 4.3 | 0.98 - 1.04 |
+| ... in batches of 256 KiB, of 4 MiB | 4.0, 4.1 | 0.98 - 1.06 |
+| ... hashed on the loop, written in a thread | 4.3 | 1.02 - 1.04 |
+| ... the same, 256 KiB at a time, as they are received | 4.2 | 1.05 - 1.06 |
+| ... 256 KiB at a time, hashed and written on the loop | 3.8 | 0.92 - 1.00 |
+| send to one follower (`sendfile`, 8 MiB windows) | 0.13 | 0.03 |
 
-Batches of 2 and 4 MiB cost 1.4 and 1.5 in place of the 1.2 (they no longer fit the
-cache between being written and hashed); of 256 and 512 KiB 1.2, with more thread hops.
+So hashing is what a fill costs (with SHA instructions it was 0.53 of 1.2 s/GB), and what a
+thread has over the loop is not less work: on the loop every 256 KiB would keep all others
+waiting for 0.7 ms. Allocating costs no CPU time; by itself it makes a GB take a second
+longer, in a thread, of which a fill shows nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import Executor
 
 from proxy.cache.spool import Spool
@@ -48,7 +62,10 @@ _SHOWN_BYTES_MAX = 8 * 1024 * 1024
 
 
 class Pump:
-    """Feeds one spool. `push` never waits; `room` bounds the memory."""
+    """Feeds one spool. `push` never waits; `room` bounds the memory.
+
+    `failed` hears of an error from the disk, which may come when nobody pushes any more.
+    """
 
     def __init__(self, spool: Spool, disk: Executor) -> None:
         self._spool = spool
@@ -64,6 +81,7 @@ class Pump:
         self._vouching: asyncio.TimerHandle | None = None
         self._journaled_at = 0.0
         self._error: BaseException | None = None
+        self.failed: Callable[[], None] = lambda: None
         self._changed = asyncio.Event()
         self._delay_s = _DELAY_S
         self._shown_bytes = 0
@@ -105,11 +123,16 @@ class Pump:
         """Write what is pending now: nothing follows soon."""
         self._write()
 
+    def check(self) -> None:
+        """Raises what the disk said (OSError), after which nothing is written any more."""
+        if self._error is not None:
+            raise self._error
+
     async def room(self) -> None:
         """Wait while too much is unwritten or unsynced. Raises OSError from the disk."""
         while self._error is None and self.full:
             await self._next_change()
-        self._check()
+        self.check()
 
     async def drain(self) -> None:
         """Wait until everything pushed is in the file. Raises OSError from the disk."""
@@ -117,7 +140,7 @@ class Pump:
             if self._writing is None:
                 self._write()
             await self._next_change()
-        self._check()
+        self.check()
 
     async def settle(self) -> None:
         """Write what is pending, if that can be done, and wait until no thread
@@ -136,9 +159,9 @@ class Pump:
         self._changed.clear()
         await self._changed.wait()
 
-    def _check(self) -> None:
-        if self._error is not None:
-            raise self._error
+    def _fail(self, error: BaseException) -> None:
+        self._error = error
+        self.failed()
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
@@ -165,7 +188,7 @@ class Pump:
         self._changed.set()
         error = job.exception()
         if error is not None:
-            self._error = error
+            self._fail(error)
             return
         for start, chunks in batch:
             length = sum(map(len, chunks))
@@ -219,6 +242,6 @@ class Pump:
         self._changed.set()
         error = job.exception()
         if error is not None:
-            self._error = error
+            self._fail(error)
         else:
             self._journal()

@@ -68,6 +68,7 @@ class Readers:
             picky=kind != "main",
             trial_end=trial if kind == "main" and self._wide else None,
             wanted=self._wanted,
+            part=kind,
         )
 
     def _wanted(self) -> bool:

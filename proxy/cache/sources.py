@@ -18,7 +18,7 @@ from proxy.cache import traffic
 from proxy.cache.supplies import REFUSALS, Supplies, Supply
 from proxy.cache.traffic import Urgency
 from proxy.errors import BadUpstreamAnswer, StorageUnavailable, TransferBroken, UpstreamUnavailable
-from proxy.events import BytesFetched, BytesRead, FlightResumed
+from proxy.events import BytesFetched, BytesRead, FlightResumed, Part
 from proxy.oci.digest import Digest
 from proxy.ports import Body, Chunk, Observe
 
@@ -53,7 +53,8 @@ class Reader:
     no good, since somebody else reads what it would send besides; otherwise
     `range_ignored` tells of it. `trial_end`: of an upstream no more than up to there
     is asked for at first; if it sends more, that is read on. `wanted`: whether anybody
-    waits for more, asked when an upstream can't be reached for long.
+    waits for more, asked when an upstream can't be reached for long. `part` is for those
+    who count what upstreams sent.
     """
 
     def __init__(
@@ -68,8 +69,10 @@ class Reader:
         picky: bool = False,
         trial_end: int | None = None,
         wanted: Callable[[], bool] = lambda: False,
+        part: Part | None = None,
     ) -> None:
         self._wanted = wanted
+        self._part: Part | None = part
         self._moved_at = time.monotonic()
         self._digest = digest
         self._supplies = supplies
@@ -84,6 +87,8 @@ class Reader:
         self.position = start
         self.size = size
         self.range_ignored = False
+        self.asking = False
+        """Whether a supply was asked and has not been left since."""
 
     @property
     def supply(self) -> Supply:
@@ -179,6 +184,7 @@ class Reader:
                         count=received,
                         repository=self.supply.repository,
                         reference=str(self._digest),
+                        part=self._part,
                     )
                 )
             else:
@@ -217,10 +223,13 @@ class Reader:
     async def _connect(self) -> None:
         while True:
             self._supply = supply = await self._supplies.choose()
-            trial, self._trial_end = self._trial_end, None
-            if trial is not None and supply.origin == "upstream" and self.end is None:
+            # Not asked of the store and of other replicas, which are looked at first.
+            untried = supply.origin == "upstream" and self.end is None
+            trial = self._trial_end if untried else None
+            if trial is not None:
                 self.end = trial
             opened = supply.open(self._digest, start=self.position, end=self.end)
+            self.asking = True
             try:
                 body = await self._stack.enter_async_context(opened)
             except REFUSALS as error:
@@ -253,6 +262,7 @@ class Reader:
         self.size = self.size if body.size is None else body.size
         if self.size is not None and self.end is not None:
             self.end = min(self.end, self.size)
+        self._trial_end = None
         self._body = body
 
     async def _recover(self, error: UpstreamUnavailable, delays: tuple[float, ...]) -> None:
@@ -284,6 +294,6 @@ class Reader:
         return delays is _DELAYS_WITHIN_S and not (late or never) and self._wanted()
 
     async def _disconnect(self) -> None:
-        self._body = None
+        self._body, self.asking = None, False
         stack, self._stack = self._stack, AsyncExitStack()
         await stack.aclose()

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Literal
 
-from proxy.cache.extents import Extents
 from proxy.cache.flights import Flight
 from proxy.cache.pump import Pump
 from proxy.cache.sources import Reader
 from proxy.cache.spool import Spool
+from proxy.events import Part
 from proxy.ports import Chunk
 
-Kind = Literal["main", "window", "piece"]
+Kind = Part
 OpenReader = Callable[[Kind, int, int | None], Reader]
 """A reader of `[start, end)` of the blob for a lane of this kind."""
 
@@ -24,20 +23,25 @@ CUT_BYTES_MIN = 16 * 1024 * 1024
 
 
 class SideLane:
-    """One stretch `[position, end)` being fetched; `task` does it."""
+    """One stretch `[position, end)` being fetched; `task` does it, with `reader`.
 
-    __slots__ = ("droppable", "end", "kind", "position", "task")
+    `doubtful`: somebody left who was to read some of it.
+    """
 
-    def __init__(self, kind: Kind, start: int, end: int, *, droppable: bool) -> None:
+    __slots__ = ("doubtful", "end", "kind", "position", "reader", "task")
+
+    def __init__(self, kind: Kind, start: int, end: int, reader: Reader | None = None) -> None:
         self.kind: Kind = kind
-        self.droppable = droppable
+        self.doubtful = False
         self.position = start
         self.end = end
+        self.reader = reader
         self.task: asyncio.Task[None] | None = None
 
 
 class Stretches:
     """`have` are bytes taken over from the sources, perhaps not yet in the file;
+    `coming` are these and those that a side lane is bringing, both to look at only.
     `ranges`: whether the sources send parts; `changed` wakes who decides.
     """
 
@@ -49,39 +53,45 @@ class Stretches:
         self.ranges = True
         self.changed = asyncio.Event()
         self.have = spool.extents.copy()
-        self._known: Extents | None = None
+        self.coming = self.have.copy()
 
     def begin(self, lane: SideLane) -> None:
         """It brings its stretch from now on."""
         self.sides.append(lane)
-        if self._known is not None:
-            self._known.add(lane.position, lane.end)
+        self.coming.add(lane.position, lane.end)
 
     def end(self, lane: SideLane) -> None:
         """It brought what it could."""
         self.sides.remove(lane)
-        self._known = None
+        if lane.position < lane.end:
+            self.coming = self.have.copy()
+            for other in self.sides:
+                self.coming.add(other.position, other.end)
+            self.flight.demands.lost()
 
-    def coming(self) -> Extents:
-        """Bytes that are there or that some side lane is bringing."""
-        self._known = coming = self.have.copy()
+    def unneeded(self) -> list[SideLane]:
+        """Windows of which nobody is to read the rest: who was to has left."""
+        demands = self.flight.demands
+        left = demands.take_left()
+        found = []
         for lane in self.sides:
-            coming.add(lane.position, lane.end)
-        return coming
-
-    @property
-    def known(self) -> Extents:
-        """Some of `coming`, at no cost: what it was when somebody asked last."""
-        return self.coming() if self._known is None else self._known
+            if lane.kind != "window" or lane.position >= lane.end:
+                continue
+            rest = (lane.position, lane.end)
+            lane.doubtful = lane.doubtful or left.gap(*rest) != rest
+            if lane.doubtful and not demands.needs(*rest):
+                found.append(lane)
+        return found
 
     def stretch_ahead(self, position: int, *, longer_than: int = SKIP_BYTES_MIN) -> int | None:
         """Where the next bytes begin that need not be fetched again."""
-        return self.coming().next_start(position, longer_than=longer_than)
+        return self.coming.next_start(position, longer_than=longer_than)
 
     async def take(self, offset: int, chunk: Chunk, *, urgent: bool) -> None:
         """Into the spool; waits while the disk is behind. Raises OSError."""
         self.flight.fetched += len(chunk)
         self.have.add(offset, offset + len(chunk))
+        self.coming.add(offset, offset + len(chunk))
         self.pump.push(offset, chunk, urgent=urgent)
         if self.pump.full:
             self.flight.disk_bound = True

@@ -25,6 +25,8 @@ class RequestServed:
     first_byte_s: float
     count: int = 1
     """So many equal ones; the times are their means."""
+    repeated: bool = False
+    """By the fast lane, below the HTTP parser."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal["manifest", "blob", "tags", "referrers"]
+Part = Literal["main", "piece", "window"]
+"""Of a blob that is being filled: what is missing from the first byte on, a stretch beside
+that, or what a reader of a range is about to need.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +36,8 @@ class BytesFetched:
     repository: str = ""
     reference: str = ""
     """Of what: a tag or a digest. Empty for lists."""
+    part: Part | None = None
+    """What this answer was asked for, by a fill."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

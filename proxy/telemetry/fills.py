@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from proxy.events import FlightEnded, FlightResumed, FollowerJoined, ServedStale, TagMoved
+from proxy.events import (
+    BytesFetched,
+    FlightEnded,
+    FlightResumed,
+    FollowerJoined,
+    Part,
+    ServedStale,
+    TagMoved,
+)
 from proxy.telemetry.buckets import SECONDS
 
 _OUTCOMES = ("stored", "partial", "unkept", "failed", "mismatch", "refused")
@@ -40,6 +50,13 @@ class FillMetrics:
             ("upstream",),
             registry=registry,
         )
+        self._parts = Counter(
+            "entrepot_fetch_parts",
+            "Answers of upstreams that fills read: what was missing from the first byte on (main), "
+            "a piece beside that over another connection, a window for who asked for a range.",
+            ("upstream", "part"),
+            registry=registry,
+        )
         self._stale = Counter(
             "entrepot_stale_answers",
             "Answers from a record because the upstream could not be asked.",
@@ -64,6 +81,8 @@ class FillMetrics:
         """There is such an upstream."""
         for outcome in _OUTCOMES:
             self._flights.labels(upstream, outcome)
+        for part in get_args(Part):
+            self._parts.labels(upstream, part)
         for reason in _REASONS:
             self._stale.labels(upstream, reason)
         for counter in (self._joins, self._resumes, self._tag_moves, self._tag_reversals):
@@ -73,6 +92,11 @@ class FillMetrics:
         """A fill is over."""
         self._flights.labels(event.upstream, event.outcome).inc()
         self._duration.labels(event.outcome).observe(event.duration_s)
+
+    def fetched(self, event: BytesFetched) -> None:
+        """An upstream's answer was read, to its end or not."""
+        if event.part is not None:
+            self._parts.labels(event.upstream, event.part).inc()
 
     def joined(self, event: FollowerJoined) -> None:
         """A request found a fill that was in progress."""

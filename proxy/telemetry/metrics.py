@@ -15,6 +15,7 @@ from proxy.events import Event, RequestServed
 from proxy.telemetry.clients import ClientMetrics
 from proxy.telemetry.fills import FillMetrics
 from proxy.telemetry.fleet import FleetMetrics
+from proxy.telemetry.lane import LaneMetrics
 from proxy.telemetry.link import LinkMetrics
 from proxy.telemetry.quota import QuotaMetrics
 from proxy.telemetry.saved import Saved
@@ -51,6 +52,7 @@ class Telemetry:
         )
         build.labels(__version__).set(1)
         self._clients = ClientMetrics(registry)
+        self._lane = LaneMetrics(registry)
         self._upstreams = UpstreamMetrics(registry)
         self.link = LinkMetrics(registry)
         self._quota = QuotaMetrics(registry)
@@ -72,6 +74,7 @@ class Telemetry:
             self._fills.expect(name)
             self._saved.expect(name)
             self._clients.expect(name)
+            self._lane.expect(name)
 
     def gauges(self, read: Mapping[str, tuple[str, Callable[[], float]]]) -> None:
         """Values that are read when asked for: name -> (help, function)."""
@@ -108,12 +111,14 @@ class Telemetry:
             case events.RequestServed():
                 self._clients.request(event)
                 self._saved.request(event)
+                self._lane.request(event)
             case events.UpstreamAnswered():
                 self._upstreams.answered(event)
                 self._saved.answered(event)
             case events.BytesFetched():
                 self._upstreams.fetched(event)
                 self._saved.fetched(event)
+                self._fills.fetched(event)
             case events.TokenFetched():
                 self._upstreams.token(event)
             case events.QuotaRead():

@@ -126,8 +126,10 @@ class Spans:
                 pass
 
     def _request(self, event: events.RequestServed, trace: tracing.Trace) -> None:
-        """The root of all others. Answers that are counted together are of no trace."""
-        if trace.served or event.count > 1:
+        """The root of all others. What the fast lane hands on is of no trace, whoever's
+        context it was handed on in.
+        """
+        if trace.served or event.repeated:
             return
         trace.served = True
         parent = trace.parent

@@ -12,13 +12,15 @@ from proxy.tracing import Sampler
 
 @dataclass(frozen=True, slots=True)
 class Traces:
-    """`begin` is told of each request with its `traceparent`; None: nobody need be.
+    """`begin` is told of each request with its `traceparent`; who answers below that asks
+    `untraced` first (`tracing.Sampler`). None: nobody need do either.
 
     `close` may take two seconds, and blocks.
     """
 
     observe: Observe
     begin: Callable[[str | None], None] | None
+    untraced: Callable[[], bool] | None
     close: Callable[[], None]
 
 
@@ -28,7 +30,7 @@ def open_traces(url: str | None, ratio: float, observe: Observe) -> Traces:
     Raises `StartupError` if what that needs is not installed.
     """
     if url is None:
-        return Traces(observe, None, lambda: None)
+        return Traces(observe, None, None, lambda: None)
     try:
         from proxy.telemetry.otel import Spans  # noqa: PLC0415 - an extra, and only used here
     except ImportError as error:
@@ -37,4 +39,4 @@ def open_traces(url: str | None, ratio: float, observe: Observe) -> Traces:
         ) from error
     sampler = Sampler(ratio)
     spans = Spans(url, observe=observe, sampler=sampler)
-    return Traces(spans.observe, sampler.begin, spans.close)
+    return Traces(spans.observe, sampler.begin, sampler.untraced, spans.close)

@@ -142,18 +142,19 @@ class RegistryUpstream:
         if start > 0 or end is not None:
             span = f"bytes={start}-{'' if end is None else end - 1}"
         ask = blob_ask("GET", repository, digest, span=span, streams=True)
-        async with self._link.transfer() as paced, self._exchange.open(ask) as answer:
-            if absent(self.name, ask, answer):
-                yield None
-                return
-            part = blob_part(answer.response, self.name, start=start, end=end)
-            stall_s = self._config.stall_s
-            chunks = blob_chunks(answer.response, part, self.name, stall_s=stall_s, paced=paced)
-            self._transfers += 1
-            try:
+        # From here on, whether its connection is there already or it queues for one.
+        self._transfers += 1
+        try:
+            async with self._link.transfer() as paced, self._exchange.open(ask) as answer:
+                if absent(self.name, ask, answer):
+                    yield None
+                    return
+                part = blob_part(answer.response, self.name, start=start, end=end)
+                stall_s = self._config.stall_s
+                chunks = blob_chunks(answer.response, part, self.name, stall_s=stall_s, paced=paced)
                 yield Body(part.size, part.start, chunks, end=part.end)
-            finally:
-                self._transfers -= 1
+        finally:
+            self._transfers -= 1
 
     async def list_tags(
         self, repository: Repository, *, n: int | None = None, last: str | None = None

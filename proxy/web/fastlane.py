@@ -90,7 +90,9 @@ class Line(NamedTuple):
 
 
 class FastLane:
-    """The table. `log` hears of every use, if anybody wants lines."""
+    """The table. `log` hears of every use, if anybody wants lines; `untraced` is asked
+    before each, where requests are traced: False leaves this one to the slow lane.
+    """
 
     def __init__(
         self,
@@ -100,9 +102,11 @@ class FastLane:
         clock: Clock,
         log: Callable[[Sequence[Line]], None] | None = None,
         account: Account | None = None,
+        untraced: Callable[[], bool] | None = None,
     ) -> None:
         self.answers: dict[bytes, Answer] = {}
         self.clock = clock
+        self.untraced = untraced
         self.weight = 0
         self._bytes_max = bytes_max
         self._observe = observe
@@ -175,6 +179,7 @@ class FastLane:
                 count=count,
                 duration_s=mean_s,
                 first_byte_s=mean_s,
+                repeated=True,
             )
             answer.spent_s, answer.used = 0.0, True
             self._observe(served)

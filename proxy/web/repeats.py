@@ -2,8 +2,8 @@
 
 GET or HEAD over HTTP/1.1, answered 200 or 304 out of memory, without a body and
 without anything that is between us and this one client: credentials, wishes for the
-connection. Whatever else stands in the head may change the answer, but then it
-changes the head, too.
+connection, the name of a span. Whatever else stands in the head may change the answer,
+but then it changes the head, too.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ _NEVER = frozenset(
         "expect",
         "proxy-authorization",
         "te",
+        "traceparent",
         "trailer",
         "transfer-encoding",
         "upgrade",

@@ -131,6 +131,8 @@ class Connection(RequestHandler):
         now = lane.clock()
         if not (answer.since <= now < answer.until or lane.renew(answer, now)):
             return False
+        if lane.untraced is not None and not lane.untraced():
+            return False
         started = time.monotonic()
         transport.write(answer.ready)
         ended = time.monotonic()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,6 +21,7 @@ from proxy.web.server import PullServer
 from tests.support.fake_registry import FakeRegistry
 from tests.support.images import Content, image
 from tests.support.raw_http import RawAnswer, RawClient, connected
+from tests.support.waiting import until
 
 IMAGES = [image(300, 5_000, seed=str(number)) for number in range(3)]
 SMALL = IMAGES[0].layers[0]
@@ -45,6 +46,8 @@ class Proxy:
     clock: Clock
     asked: int = 0
     repeated: int = field(default=0)
+    tls: ssl.SSLContext | None = None
+    """What its clients are to connect with."""
 
     @property
     def address(self) -> str:
@@ -56,12 +59,14 @@ class Proxy:
         return self.entrepot.status._cache
 
     @property
-    def lane(self) -> FastLane:
+    def server(self) -> PullServer:
         assert self.entrepot.status is not None
-        server = self.entrepot.status.servers[0]
-        assert isinstance(server, PullServer)
-        assert server.lane is not None
-        return server.lane
+        return self.entrepot.status.servers[0]
+
+    @property
+    def lane(self) -> FastLane:
+        assert self.server.lane is not None
+        return self.server.lane
 
     async def ask(self, client: RawClient, head: bytes) -> RawAnswer:
         """One request, counted."""
@@ -96,9 +101,7 @@ class Proxy:
 
     async def settled(self) -> None:
         """Until what was fetched is kept."""
-        async with asyncio.timeout(30):
-            while len(self.cache.flights):
-                await asyncio.sleep(0.001)
+        await until(lambda: len(self.cache.flights) == 0, "all fills have ended")
 
 
 @asynccontextmanager
@@ -123,7 +126,7 @@ async def running(root: Path, upstream: FakeRegistry, **settings: Any) -> AsyncI
 
 async def warm(proxy: Proxy, head: bytes) -> RawAnswer:
     """Ask until it is in the fast lane; its answer, from there."""
-    async with connected(proxy.address) as client:
+    async with connected(proxy.address, tls=proxy.tls) as client:
         for one in (head.replace(b"HEAD", b"GET"), head, head):
             await proxy.ask(client, one)
             await proxy.settled()

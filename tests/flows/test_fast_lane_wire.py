@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
-from proxy.web.server import PullServer
 from tests.flows.fast_lane import BLOB, IMAGES, MANIFEST, SMALL, Proxy, running, seen, warm
 from tests.support.entrepot import Entrepot as Process
 from tests.support.fake_registry import FakeRegistry
+from tests.support.private_ca import issue
 from tests.support.raw_http import connected, request
 
 
@@ -23,6 +25,40 @@ async def proxy(tmp_path: Path, upstream: FakeRegistry) -> AsyncIterator[Proxy]:
     upstream.add("app", IMAGES[0], "v1")
     async with running(tmp_path, upstream) as one:
         yield one
+
+
+@pytest.fixture
+async def secure(tmp_path: Path, upstream: FakeRegistry) -> AsyncIterator[Proxy]:
+    """The same over TLS."""
+    authority = issue(tmp_path / "authority")
+    upstream.add("app", IMAGES[0], "v1")
+    files = {"tls_cert_file": str(authority.cert), "tls_key_file": str(authority.key)}
+    async with running(tmp_path, upstream, **files) as one:
+        one.tls = ssl.create_default_context(cafile=str(authority.ca))
+        yield one
+
+
+def answered_below(proxy: Proxy) -> float:
+    return proxy.count("entrepot_fast_lane_answers_total")
+
+
+@pytest.mark.parametrize("path", [MANIFEST, BLOB, "/v2/"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_over_tls_answers_are_those_of_the_parser(
+    secure: Proxy, path: str, method: str
+) -> None:
+    head, to_head = request(path, method=method), method == "HEAD"
+    await warm(secure, head)
+    async with connected(secure.address, tls=secure.tls) as client:
+        before = answered_below(secure)
+        await client.send(request(path, "Cookie: a=b", method=method))
+        parsed = seen(await client.receive(to_head=to_head))
+        assert answered_below(secure) == before
+        for sent in (1, 5, 1):
+            await client.send(head * sent)
+            for _ in range(sent):
+                assert seen(await client.receive(to_head=to_head)) == parsed
+        assert answered_below(secure) == before + 7
 
 
 @pytest.mark.parametrize("path", [MANIFEST, BLOB, "/v2/"])
@@ -99,13 +135,44 @@ async def test_who_pipelines_without_reading_is_not_buffered_for(proxy: Proxy) -
             await asyncio.sleep(0)
         else:
             pytest.fail("it went on reading")
-        assert proxy.entrepot.status is not None
-        server = proxy.entrepot.status.servers[0]
-        assert isinstance(server, PullServer)
-        (connection,) = [one for one in server.connections if one.transport is not None]
+        (connection,) = [one for one in proxy.server.connections if one.transport is not None]
         assert connection.transport is not None
         waiting = connection.transport.get_write_buffer_size()
         assert waiting <= 256 * 1024
+        assert len(connection._messages) <= 64
+
+
+async def test_who_does_so_over_tls_is_not_either(secure: Proxy) -> None:
+    head = request(BLOB)
+    await warm(secure, head)
+    host, _, port = secure.address.partition(":")
+    with socket.socket() as sock, contextlib.ExitStack() as stack:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        await asyncio.get_running_loop().sock_connect(sock, (host, int(port)))
+        _, writer = await asyncio.open_connection(sock=sock, ssl=secure.tls, server_hostname=host)
+        stack.callback(writer.transport.abort)
+        writer.transport.pause_reading()
+        try:
+            for _ in range(2_000):
+                writer.write(head * 100)
+                async with asyncio.timeout(1.0):
+                    await writer.drain()
+                await asyncio.sleep(0)
+            pytest.fail("it went on reading")
+        except TimeoutError:
+            pass  # Nothing is read from us any more.
+        (connection,) = [one for one in secure.server.connections if one.transport is not None]
+        assert connection.transport is not None
+        session = connection.transport._ssl_protocol
+        held = {
+            "answers": connection.transport.get_write_buffer_size(),
+            "encrypted": session._transport.get_write_buffer_size(),
+            "to be decrypted": session._incoming.pending,
+        }
+        assert held["encrypted"] > 0, held
+        # asyncio's limits: 512 KiB of answers, 64 KiB below that, 256 KiB and a read's worth.
+        assert sum(held.values()) <= 3 * 512 * 1024, held
         assert len(connection._messages) <= 64
 
 
@@ -118,6 +185,7 @@ async def test_metrics_and_uses_are_as_if_each_had_been_parsed(proxy: Proxy) -> 
         for kind in ("manifest", "blob")
     }
     sent = proxy.count("entrepot_served_bytes_total", kind="blob")
+    below = answered_below(proxy)
     async with connected(proxy.address) as client:
         for _ in range(50):
             await proxy.ask(client, head)
@@ -133,6 +201,8 @@ async def test_metrics_and_uses_are_as_if_each_had_been_parsed(proxy: Proxy) -> 
             assert proxy.count(f"{name}_count", kind=kind) == count
             assert proxy.count(f"{name}_bucket", kind=kind, le="+Inf") == count
     assert proxy.repeated >= 80
+    assert answered_below(proxy) == below + 80
+    assert proxy.count("entrepot_fast_lane_bytes") == proxy.lane.weight > SMALL.size
 
 
 async def test_each_request_leaves_its_line_in_the_log(
@@ -180,6 +250,7 @@ async def test_each_request_leaves_its_line_in_the_log(
         "Content-Length: 0",
         "Expect: 100-continue",
         "Transfer-Encoding: chunked",
+        "traceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
     ],
 )
 async def test_some_heads_are_never_kept(proxy: Proxy, line: str) -> None:

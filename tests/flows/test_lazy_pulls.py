@@ -75,18 +75,6 @@ async def test_parts_of_a_multi_range_are_fetched_and_nothing_else(
     assert upstream.count(kind="blob", method="GET") == 3
 
 
-async def test_a_thousand_parts_are_not_a_thousand_round_trips_in_a_row(
-    world: World, upstream: FakeRegistry
-) -> None:
-    blob = add_layer(upstream, SIZE)
-    proxy = await world.start({"lab": upstream})
-    asked = [(number * 30_000, number * 30_000 + 20) for number in range(1000)]
-    header = "bytes=" + ",".join(f"{a}-{b - 1}" for a, b in asked)
-    answer = await proxy.ask(path_of(blob), Range=header)
-    assert parts_of(answer) == [(a, b, blob.body[a:b]) for a, b in asked]
-    assert upstream.bytes_sent(kind="blob", method="GET") == 1000 * 20
-
-
 async def test_who_hangs_up_on_an_open_range_does_not_drag_in_the_tail(
     world: World, upstream: FakeRegistry
 ) -> None:

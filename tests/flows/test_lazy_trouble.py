@@ -11,7 +11,7 @@ import os
 
 import pytest
 
-from proxy.cache import lanes
+from proxy.cache import lanes, pump
 from proxy.cache.flights import Flight
 from proxy.cache.spool import Spool
 from proxy.storage.disk import DiskBlobs
@@ -21,6 +21,7 @@ from tests.flows.layers import MIB, add_layer, file_of, path_of, pull_layer, unt
 from tests.flows.test_lazy_pulls import ask_range
 from tests.support.fake_registry import FakeRegistry, Fault
 from tests.support.images import OCI_CONFIG, OCI_LAYER, Content, Image, document, pseudo_random
+from tests.support.waiting import until
 
 SIZE = 40 * MIB
 
@@ -45,9 +46,9 @@ def flight_of(proxy: Running) -> Flight:
 async def until_gone(proxy: Running) -> None:
     """Until no reader of the one fill is left."""
     flight = flight_of(proxy)
-    async with asyncio.timeout(20):
-        while flight.followers or flight.arriving or len(flight.demands):
-            await asyncio.sleep(0.005)
+    await until(
+        lambda: not (flight.followers or flight.arriving or len(flight.demands)), "all have left"
+    )
 
 
 @pytest.fixture
@@ -67,9 +68,7 @@ async def test_the_whole_is_asked_for_while_the_first_range_waits_for_its_head(
     await upstream.wait_requests(1, kind="blob", method="GET")
     whole = asyncio.create_task(pull_layer(proxy, blob))
     flight = flight_of(proxy)
-    async with asyncio.timeout(20):
-        while not flight.whole:
-            await asyncio.sleep(0.005)
+    await until(lambda: flight.whole, "all of it is wanted")
     go.set()
     await asyncio.gather(ranged, whole)
     await until_landed(proxy)
@@ -185,9 +184,9 @@ async def test_clients_that_vanish_leave_nothing_behind(
     headers = [f"bytes={at * MIB}-" for at in range(20, 30)]
     headers += [f"bytes={9 * MIB}-{10 * MIB}", "bytes=0-9,99-199,5000000-5000999"]
     asked = [asyncio.create_task(proxy.ask(path_of(blob), Range=header)) for header in headers]
-    async with asyncio.timeout(20):
-        while sum(flight.followers for flight in flights_of(proxy)) < len(asked):
-            await asyncio.sleep(0.005)
+    await until(
+        lambda: sum(flight.followers for flight in flights_of(proxy)) >= len(asked), "all follow"
+    )
     assert len(flight_of(proxy).demands) == len(asked) + 2
     for task in asked:
         task.cancel()
@@ -233,9 +232,11 @@ async def test_an_upstream_that_tells_another_size_later_is_not_believed(
     await pull_layer(proxy, blob)
 
 
+# So few bytes have all been received when the disk fails: the window has ended.
+@pytest.mark.parametrize("length", [500, MIB])
 @pytest.mark.usefixtures("impatient")
 async def test_a_disk_that_fails_in_a_window_cuts_the_reader_and_nobody_later(
-    world: World, upstream: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+    world: World, upstream: FakeRegistry, monkeypatch: pytest.MonkeyPatch, length: int
 ) -> None:
     blob = add_layer(upstream, SIZE)
     proxy = await world.start({"lab": upstream})
@@ -246,13 +247,32 @@ async def test_a_disk_that_fails_in_a_window_cuts_the_reader_and_nobody_later(
             raise OSError(errno.ENOSPC, "the disk is full")
 
         broken.setattr(Spool, "write_blocking", full)
-        answer = await proxy.ask(path_of(blob), Range=f"bytes={9 * MIB}-{10 * MIB - 1}")
+        answer = await proxy.ask(path_of(blob), Range=f"bytes={9 * MIB}-{9 * MIB + length - 1}")
         assert answer.cut
         assert blob.body[9 * MIB :].startswith(answer.body)
         await until_landed(proxy)
     assert room_of(proxy).reserved == 0
     await ask_range(proxy, blob, 9 * MIB, 10 * MIB)
     await pull_layer(proxy, blob)
+
+
+async def test_a_disk_that_fails_while_nobody_reads_ends_the_fill(
+    world: World, upstream: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lingers only for readers whose bytes it could write."""
+    blob = add_layer(upstream, SIZE)
+    proxy = await world.start({"lab": upstream})
+    monkeypatch.setattr(pump, "VOUCH_S", 0.02)
+    with monkeypatch.context() as broken:
+
+        def fail(*_args: object) -> None:
+            raise OSError(errno.EIO, "the disk is broken")
+
+        broken.setattr(Spool, "journal_tail_blocking", fail)
+        await ask_range(proxy, blob, 0, 500)
+        await until_landed(proxy)
+    assert room_of(proxy).reserved == 0
+    await ask_range(proxy, blob, 0, 500)
 
 
 async def test_a_stop_while_ranges_are_fetched_does_not_wait_for_them(

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -22,7 +23,9 @@ from tests.flows.layers import MIB, add_layer, path_of, until_landed, until_writ
 from tests.flows.test_crash import Process
 from tests.support.fake_registry import FakeRegistry, Fault
 from tests.support.images import Content, Image, image
+from tests.support.private_ca import PrivateCa, issue
 from tests.support.slow_disk import NoSlowDisk, SlowDisk, forget_cached
+from tests.support.waiting import until
 
 LARGE = 24 * MIB
 SMALL = 10_000
@@ -47,8 +50,19 @@ def disk(request: pytest.FixtureRequest) -> Iterator[SlowDisk]:
 
 
 @pytest.fixture
-async def process(tmp_path: Path, disk: SlowDisk, upstream: FakeRegistry) -> AsyncIterator[Process]:
-    process = Process(tmp_path / "replica", upstream)
+def authority(request: pytest.FixtureRequest, tmp_path: Path) -> PrivateCa | None:
+    """Pulls go over TLS if it is asked for with a parameter that is true."""
+    return issue(tmp_path / "authority") if getattr(request, "param", False) else None
+
+
+@pytest.fixture
+async def process(
+    tmp_path: Path, disk: SlowDisk, upstream: FakeRegistry, authority: PrivateCa | None
+) -> AsyncIterator[Process]:
+    files = {}
+    if authority is not None:
+        files = {"tls_cert_file": str(authority.cert), "tls_key_file": str(authority.key)}
+    process = Process(tmp_path / "replica", upstream, settings=files)
     process.data_dir.symlink_to(disk.folder)
     try:
         await process.up()
@@ -62,15 +76,15 @@ async def process(tmp_path: Path, disk: SlowDisk, upstream: FakeRegistry) -> Asy
 
 
 @pytest.fixture
-async def proxy(process: Process) -> AsyncIterator[Running]:
-    async with aiohttp.ClientSession(auto_decompress=False) as client:
-        yield Running(process, client)
+async def proxy(process: Process, authority: PrivateCa | None) -> AsyncIterator[Running]:
+    trusted = None if authority is None else str(authority.ca)
+    connector = aiohttp.TCPConnector(ssl=ssl.create_default_context(cafile=trusted))
+    async with aiohttp.ClientSession(auto_decompress=False, connector=connector) as client:
+        yield Running(process, client, "http" if authority is None else "https")
 
 
 async def until_held(disk: SlowDisk) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not disk.held:
-            await asyncio.sleep(0.01)
+    await until(lambda: disk.held, "a call hangs", deadline_s=PATIENCE_S)
 
 
 async def warm(proxy: Running, upstream: FakeRegistry) -> Image:
@@ -129,16 +143,14 @@ def kept(process: Process, blob: Content) -> Path:
     return process.data_dir / "blobs/public/sha256" / blob.digest.hex[:2] / blob.digest.hex
 
 
-@pytest.mark.parametrize(
-    "gone",
-    [
-        pytest.param((0, LARGE), id="nothing in the page cache"),
-        pytest.param((10 * MIB, LARGE - 10 * MIB), id="the first part in it"),
-        # Between any two bytes that a quick look might ask for, and so large that there is
-        # a whole page in it even if the kernel made it as large as it can.
-        pytest.param((17 * MIB + MIB // 2, 3 * MIB + MIB // 2), id="a hole in the middle"),
-    ],
-)
+NOTHING = pytest.param((0, LARGE), id="nothing in the page cache")
+FIRST_PART = pytest.param((10 * MIB, LARGE - 10 * MIB), id="the first part in it")
+# Between any two bytes that a quick look might ask for, and so large that there is
+# a whole page in it even if the kernel made it as large as it can.
+HOLE = pytest.param((17 * MIB + MIB // 2, 3 * MIB + MIB // 2), id="a hole in the middle")
+
+
+@pytest.mark.parametrize("gone", [NOTHING, FIRST_PART, HOLE])
 @pytest.mark.parametrize("disk", ["", "overlay"], indirect=True)
 async def test_a_disk_that_hangs_on_reading_stops_only_who_reads(
     gone: tuple[int, int],
@@ -147,6 +159,30 @@ async def test_a_disk_that_hangs_on_reading_stops_only_who_reads(
     proxy: Running,
     upstream: FakeRegistry,
 ) -> None:
+    await only_who_reads_waits(gone, disk, process, proxy, upstream)
+
+
+@pytest.mark.parametrize("gone", [NOTHING, HOLE])
+@pytest.mark.parametrize("authority", [pytest.param(True, id="tls")], indirect=True)
+async def test_a_disk_that_hangs_on_reading_stops_only_who_reads_over_tls(
+    gone: tuple[int, int],
+    disk: SlowDisk,
+    process: Process,
+    proxy: Running,
+    upstream: FakeRegistry,
+) -> None:
+    assert proxy.url.startswith("https://")
+    await only_who_reads_waits(gone, disk, process, proxy, upstream)
+
+
+async def only_who_reads_waits(
+    gone: tuple[int, int],
+    disk: SlowDisk,
+    process: Process,
+    proxy: Running,
+    upstream: FakeRegistry,
+) -> None:
+    """With `gone` (where, how many bytes) of the large layer not in the page cache."""
     img = await warm(proxy, upstream)
     large = img.layers[1]
     forget_cached(kept(process, large), *gone)
@@ -207,9 +243,7 @@ async def test_a_disk_that_hangs_on_writing_stops_no_stream_before_its_bound(
     with disk.hanging("write"):
         begin.set()
         # Its bytes come although not one of them is on the disk,
-        async with asyncio.timeout(PATIENCE_S):
-            while received < 32 * MIB:
-                await asyncio.sleep(0.01)
+        await until(lambda: received >= 32 * MIB, "32 MiB have come", deadline_s=PATIENCE_S)
         await until_held(disk)
         await others_go_on(proxy, img, process, disk)
         # but no more of them than may be lost, and the rest stays with the upstream.

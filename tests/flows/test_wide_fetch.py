@@ -4,19 +4,42 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
+from proxy.cache.main_lane import PIECE_BYTES
 from tests.flows.conftest import Running, World
-from tests.flows.layers import MIB, add_layer, path_of, pull_layer, until_landed
+from tests.flows.layers import MIB, add_layer, add_layers, path_of, pull_layer, until_landed
 from tests.support.fake_registry import FakeRegistry, Fault
+from tests.support.fake_s3 import BUCKET, FakeS3
 from tests.support.images import Content
+from tests.support.waiting import until
 
 SIZE = 96 * MIB
 CAPPED = Fault(rate_bytes_s=40_000_000)
+# So slow that a busy machine still sends several times as much over several connections.
+TIGHT = Fault(rate_bytes_s=15_000_000)
 
 
 async def pull(proxy: Running, blob: Content) -> None:
     """As a client does: the manifest first."""
     assert (await proxy.ask("/v2/lab/app/manifests/v1")).status == 200
     await pull_layer(proxy, blob)
+
+
+def span(asked: str) -> tuple[int, int]:
+    """`[start, end)` of a Range header, of a blob that is no larger than `SIZE`."""
+    first, _, last = asked.removeprefix("bytes=").partition("-")
+    return int(first or 0), int(last) + 1 if last else SIZE
+
+
+def first_not_in(spans: list[tuple[int, int]]) -> int:
+    """The first byte that none of them has."""
+    at = 0
+    for start, end in sorted(spans):
+        if start > at:
+            break
+        at = max(at, end)
+    return at
 
 
 async def test_where_each_connection_is_capped_several_are_used(
@@ -44,6 +67,88 @@ async def test_one_connection_only_where_that_is_the_setting(
     assert upstream.count(kind="blob", method="GET") == 1
 
 
+@pytest.mark.parametrize(("size", "several"), [(32 * MIB, True), (32 * MIB - 1, False)])
+async def test_blobs_from_32_mib_on_are_worth_several(
+    world: World, upstream: FakeRegistry, size: int, several: bool
+) -> None:
+    blob = add_layer(upstream, size)
+    upstream.inject(TIGHT, kind="blob", method="GET", times=None)
+    proxy = await world.start({"lab": upstream}, blob_connections_max=4)
+    await pull(proxy, blob)
+    assert (upstream.bodies_at_once > 1) is several
+    assert (upstream.count(kind="blob", method="GET") > 1) is several
+    assert upstream.bytes_sent(kind="blob", method="GET") == size
+
+
+async def test_pieces_are_fetched_in_the_order_of_need(
+    world: World, upstream: FakeRegistry
+) -> None:
+    """Whoever follows waits for the first byte that is missing."""
+    blob = add_layer(upstream, 72 * MIB)
+    upstream.inject(TIGHT, kind="blob", method="GET", times=None)
+    proxy = await world.start({"lab": upstream}, blob_connections_max=4)
+    await pull(proxy, blob)
+    requests = upstream.requests(kind="blob", method="GET")
+    asked = [span(seen.headers.get("Range", "")) for seen in requests]
+    assert len(asked) > 5
+    for number, (start, _) in enumerate(asked):
+        # Those sent together arrive in any order: of four, three may do so too early.
+        assert start - first_not_in(asked[:number]) <= 3 * PIECE_BYTES, asked
+
+
+async def test_one_blob_takes_no_more_than_half_of_an_upstreams_connections(
+    world: World, upstream: FakeRegistry
+) -> None:
+    blob = add_layer(upstream, 72 * MIB)
+    upstream.inject(TIGHT, kind="blob", method="GET", times=None)
+    limited = {"url": upstream.url, "connections_max": 8}
+    proxy = await world.start({"lab": limited}, blob_connections_max=8)
+    await pull(proxy, blob)
+    assert 1 < upstream.bodies_at_once <= 4
+
+
+async def test_several_blobs_together_never_pass_an_upstreams_connections(
+    world: World, upstream: FakeRegistry
+) -> None:
+    blobs = add_layers(upstream, 3, 33 * MIB)
+    upstream.inject(TIGHT, kind="blob", method="GET", times=None)
+    limited = {"url": upstream.url, "connections_max": 8}
+    proxy = await world.start({"lab": limited}, blob_connections_max=8)
+    for number in range(3):
+        assert (await proxy.ask(f"/v2/lab/app/manifests/v{number}")).status == 200
+    await asyncio.gather(*(pull_layer(proxy, blob) for blob in blobs))
+    assert 3 < upstream.bodies_at_once <= 8
+
+
+async def test_sizes_are_known_again_after_a_restart(world: World, upstream: FakeRegistry) -> None:
+    blob = add_layer(upstream, 40 * MIB)
+    upstream.inject(TIGHT, kind="blob", method="GET", times=None)
+    proxy = await world.start({"lab": upstream}, tag_fresh_s=3600)
+    assert (await proxy.ask("/v2/lab/app/manifests/v1")).status == 200
+    await world.stack.aclose()
+    proxy = await world.start({"lab": upstream}, tag_fresh_s=3600, blob_connections_max=4)
+    await pull(proxy, blob)
+    assert upstream.count(kind="manifest") == 1
+    assert upstream.bodies_at_once > 1
+
+
+async def test_sizes_are_known_from_a_manifest_that_another_replica_fetched(
+    world: World, upstream: FakeRegistry
+) -> None:
+    blob = add_layer(upstream, 40 * MIB)
+    upstream.inject(TIGHT, kind="blob", method="GET", times=None)
+    async with FakeS3() as store, world.stack:
+        s3 = {"endpoint": store.url, "bucket": BUCKET, "access_key": "a", "secret_key": "s"}
+        shared = {"storage": {"s3": s3}, "tag_fresh_s": 3600, "blob_connections_max": 4}
+        one = await world.start({"lab": upstream}, data_dir=str(world.root / "one"), **shared)
+        assert (await one.ask("/v2/lab/app/manifests/v1")).status == 200
+        await until(lambda: any("/_tags/" in key for key in store.objects), "the tag is shared")
+        other = await world.start({"lab": upstream}, data_dir=str(world.root / "other"), **shared)
+        await pull(other, blob)
+        assert upstream.count(kind="manifest") == 1
+        assert upstream.bodies_at_once > 1
+
+
 async def test_without_its_manifest_a_blob_comes_in_one_go(
     world: World, upstream: FakeRegistry
 ) -> None:
@@ -55,13 +160,14 @@ async def test_without_its_manifest_a_blob_comes_in_one_go(
     assert upstream.count(kind="blob", method="GET") == 1
 
 
+@pytest.mark.parametrize("size", [32 * MIB, SIZE])
 async def test_an_upstream_that_fills_the_link_sends_no_byte_twice(
-    world: World, upstream: FakeRegistry
+    world: World, upstream: FakeRegistry, size: int
 ) -> None:
-    blob = add_layer(upstream, SIZE)
+    blob = add_layer(upstream, size)
     proxy = await world.start({"lab": upstream}, blob_connections_max=4)
     await pull(proxy, blob)
-    assert upstream.bytes_sent(kind="blob", method="GET") == SIZE
+    assert upstream.bytes_sent(kind="blob", method="GET") == size
 
 
 async def test_an_upstream_without_ranges_is_left_to_one_connection(

@@ -58,6 +58,9 @@ class FakeRegistry:
         self._tls = tls
         self.repositories: dict[str, Repo] = {}
         self.seen: list[Seen] = []
+        self.bodies_at_once = 0
+        """The most blobs, or parts of them, that were being sent at the same time."""
+        self._bodies: set[int] = set()
         self.url = ""
         self.cdn_url = ""
         self._faults = FaultPlans()
@@ -175,17 +178,27 @@ class FakeRegistry:
             reply = faulty(fault) or self._answer(seen, form, fault)
         seen.status = reply.status
 
+        if seen.kind == "blob" and seen.method == "GET" and reply.status in {200, 206}:
+            self._bodies.add(id(seen))
+            self.bodies_at_once = max(self.bodies_at_once, len(self._bodies))
+
         def sent(count: int) -> None:
             seen.sent += count
+            if seen.sent >= len(reply.body):
+                # A speed limit waits once more, when the client has it all.
+                self._bodies.discard(id(seen))
 
-        return await send(
-            request,
-            status=reply.status,
-            headers=reply.headers,
-            body=reply.body,
-            fault=fault or NO_FAULT,
-            sent=sent,
-        )
+        try:
+            return await send(
+                request,
+                status=reply.status,
+                headers=reply.headers,
+                body=reply.body,
+                fault=fault or NO_FAULT,
+                sent=sent,
+            )
+        finally:
+            self._bodies.discard(id(seen))
 
     def _before(self, seen: Seen) -> Reply | None:
         """Answers that a fault does not touch: "no" and "elsewhere"."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.cache.demand import WINDOW_BYTES_MAX, WINDOW_BYTES_MIN, Demand, Demands
 from proxy.cache.extents import Extents
 
-MIB = 1024 * 1024
+KIB = 1024
+MIB = 1024 * KIB
 
 
 def fetched(*spans: tuple[int, int]) -> Extents:
@@ -25,6 +29,25 @@ def next_gap(
         demand.grow()
         return start, end
     return None
+
+
+def taken(demands: Demands, coming: Extents) -> Iterator[tuple[Demand, int, int]]:
+    """All that one look finds, begun as it is told."""
+    for demand, start, end in demands.gaps(coming):
+        yield demand, start, end
+        demand.grow()
+        coming.add(start, end)
+
+
+def gaps_of(asked: list[tuple[int, int]], have: Extents) -> list[tuple[int, int]]:
+    """What of these (offset and length) is missing, in order, each byte once."""
+    wanted = list(fetched(*((at, at + length) for at, length in asked)))
+    gaps, seen = [], have.copy()
+    for start, end in wanted:
+        while (gap := seen.gap(start, end)) is not None:
+            gaps.append(gap)
+            seen.add(*gap)
+    return gaps
 
 
 def test_a_closed_range_is_fetched_exactly() -> None:
@@ -81,9 +104,97 @@ def test_neighbours_are_fetched_together_and_what_is_far_is_not() -> None:
     near = Demand(100_000 + 5_000, 200_000, is_open=False)
     far = Demand(300_000, 310_000, is_open=False)
     demands.add([Demand(0, 100_000, is_open=False), far, near])
-    # 5 kB between them are less than a sixteenth; 100 kB are not.
+    # 5 kB between them are less than a tenth; 100 kB are not.
     assert next_gap(demands, fetched()) == (0, 200_000)
     assert next_gap(demands, fetched((0, 200_000))) == (300_000, 310_000)
+
+
+def test_next_to_nothing_between_is_fetched_along_whatever_is_asked_for() -> None:
+    demands = Demands()
+    demands.add(Demand(at, at + 20, is_open=False) for at in (0, 1000, 2021, 3100))
+    assert [span for _, *span in taken(demands, Extents())] == [[0, 2041], [3100, 3120]]
+
+
+def test_much_between_is_not_fetched_along_however_much_is_asked_for() -> None:
+    demands = Demands()
+    second = 4 * MIB + 64 * KIB
+    demands.add([Demand(0, 4 * MIB, is_open=False), Demand(second, second + 9, is_open=False)])
+    assert next_gap(demands, Extents()) == (0, second + 9)
+    far = Demands()
+    far.add(
+        [Demand(0, 4 * MIB, is_open=False), Demand(second + 1, second + 9, is_open=False)],
+    )
+    assert next_gap(far, Extents()) == (0, 4 * MIB)
+
+
+def test_a_stretch_of_neighbours_is_no_longer_than_a_window() -> None:
+    demands, coming = Demands(), Extents()
+    demands.add(Demand(at, at + 50_000, is_open=False) for at in range(0, 20 * MIB, 51_000))
+    spans = [(start, end) for _, start, end in taken(demands, coming)]
+    assert [end - start for start, end in spans[:-1]] == [WINDOW_BYTES_MAX] * 2
+    assert next_gap(demands, coming) is None
+
+
+def test_what_is_there_already_is_fetched_again_only_if_that_is_little() -> None:
+    demands = Demands()
+    demands.add([Demand(0, 100_000, is_open=False)])
+    assert next_gap(demands, fetched((50_000, 51_000))) == (0, 100_000)
+    assert next_gap(demands, fetched((50_000, 56_000))) == (0, 50_000)
+
+
+SPANS = st.lists(st.tuples(st.integers(0, 400 * KIB), st.integers(1, 30 * KIB)), max_size=30)
+
+
+@given(SPANS, SPANS)
+def test_one_look_finds_all_that_is_lacking_and_adds_little(
+    asked: list[tuple[int, int]], there: list[tuple[int, int]]
+) -> None:
+    demands, coming = Demands(), fetched(*((at, at + length) for at, length in there))
+    missing = sum(end - start for start, end in gaps_of(asked, coming))
+    demands.add(Demand(at, at + length, is_open=False) for at, length in asked)
+    spans = [(start, end) for _, start, end in taken(demands, coming)]
+    assert all(coming.gap(at, at + length) is None for at, length in asked)
+    # What is between costs a tenth, or as much as the heads of a request would.
+    joints = len(asked) + len(there)
+    assert missing <= sum(end - start for start, end in spans) <= missing * 1.1 + KIB * joints
+    assert next_gap(demands, coming) is None
+
+
+def test_what_all_comes_is_not_looked_at_again_until_some_of_it_is_lost() -> None:
+    demands, coming = Demands(), Extents()
+    demands.add(Demand(at, at + 100, is_open=False) for at in range(0, 100_000, 5000))
+    assert len(list(taken(demands, coming))) == 20
+    asked: list[int] = []
+
+    def skip(start: int) -> bool:
+        asked.append(start)
+        return False
+
+    assert next_gap(demands, coming, skip=skip) is None
+    # Not even if it were missing.
+    assert next_gap(demands, Extents(), skip=skip) is None
+    assert asked == []
+    demands.lost()
+    assert [start for _, start, _ in demands.gaps(fetched((0, 90_000)))] == [90_000, 95_000]
+
+
+def test_a_reader_that_moved_is_merged_from_where_it_is() -> None:
+    demands = Demands()
+    moved = Demand(0, 1_000_000, is_open=False)
+    demands.add([moved, Demand(1_000_100, 1_000_200, is_open=False)])
+    demands.move(moved, 900_000)
+    assert next_gap(demands, Extents()) == (900_000, 1_000_200)
+
+
+def test_what_the_readers_that_left_had_yet_to_read_is_told_once() -> None:
+    demands = Demands()
+    read, left = Demand(0, 1000, is_open=False), Demand(2000, 3000, is_open=False)
+    demands.add([read, left])
+    demands.done(read)
+    demands.move(left, 2500)
+    demands.remove([read, left])
+    assert list(demands.take_left()) == [(2500, 3000)]
+    assert list(demands.take_left()) == []
 
 
 def test_gaps_that_fill_by_themselves_are_left_out() -> None:
@@ -127,3 +238,11 @@ def test_a_reader_that_comes_near_the_end_is_heard_until_the_end_was_looked_at()
     assert next_gap(demands, have) == (WINDOW_BYTES_MIN, WINDOW_BYTES_MIN + 100)
     demands.move(demand, WINDOW_BYTES_MIN + 10)
     assert heard == [1]
+
+
+def test_what_is_not_taken_is_told_again_and_others_are_told_after_it() -> None:
+    demands = Demands()
+    demands.add([Demand(0, 2 * MIB, is_open=False), Demand(5 * MIB, 6 * MIB, is_open=False)])
+    for _ in range(2):
+        spans = [(start, end) for _, start, end in demands.gaps(Extents())]
+        assert spans == [(0, 2 * MIB), (5 * MIB, 6 * MIB)]

@@ -237,7 +237,7 @@ async def test_storage_and_leases_have_spans_and_who_joins_a_fill_has_a_link(
 
     spans = Spans(collector.url, observe=lambda _: None, sampler=Sampler(1))
 
-    def served() -> None:
+    def served(*, repeated: bool = False) -> None:
         spans.observe(
             RequestServed(
                 kind="blob",
@@ -245,10 +245,11 @@ async def test_storage_and_leases_have_spans_and_who_joins_a_fill_has_a_link(
                 upstream="lab",
                 outcome="join",
                 status=200,
-                size=1,
+                size=2 if repeated else 1,
                 complete=True,
                 duration_s=0.2,
                 first_byte_s=0.1,
+                repeated=repeated,
             )
         )
 
@@ -258,6 +259,8 @@ async def test_storage_and_leases_have_spans_and_who_joins_a_fill_has_a_link(
     spans.observe(CoordinationAsked(operation="claim", answered=True, duration_s=0.1))
     tracing.current.set(Trace(3, 4))
     spans.observe(FollowerJoined(digest="sha256:a", upstream="lab"))
+    # The fast lane may hand on what it counted while somebody's request is looked at.
+    served(repeated=True)
     served()
     served()  # Not twice, whatever is stated later in the same context.
     tracing.current.set(Trace(1, 2))
@@ -270,6 +273,8 @@ async def test_storage_and_leases_have_spans_and_who_joins_a_fill_has_a_link(
     names = sorted(one.name for one in collector.spans)
     assert names == ["GET blob", "S3 get_object", "fill", "lease claim"]
     (fill,), (joined,) = collector.named("fill"), collector.named("GET blob")
+    sizes = {one.key: one.value.int_value for one in joined.attributes}
+    assert sizes["http.response.body.size"] == 1
     assert [(link.trace_id, link.span_id) for link in joined.links] == [
         (fill.trace_id, fill.span_id)
     ]
