@@ -11,33 +11,36 @@ longer batches wait (from 5 ms up to 250 ms for 500 and more) and the more of th
 are shown at once (32 KiB a follower, up to 8 MiB). The first bytes of each stretch
 never wait, and neither do the last.
 
-What a byte costs on its way (`python -m tests.bench.cold_steps --mib 64 --rounds 21`, the
-middle of three runs' medians; two cores of a Xeon, 2.5 GHz, without SHA instructions,
-with other work on them; Python 3.11). The last column is the share of a whole fill in the
-same round, which holds where the seconds don't:
+What a byte costs on its way (`python -m tests.bench.cold_steps --mib 64 --rounds 21`:
+from the least to the most of five runs' medians; two cores of a Xeon, 2.5 GHz, without
+SHA instructions, with other work on them; Python 3.11). The seconds swing with that work;
+the last column, shares of a whole fill in the same round, less so:
 
 | Step, alone | CPU-s/GB | of a fill |
 |---|---|---|
-| receive (`upstream/direct.py`), blocks of 1 MiB | 0.34 | 0.08 |
-| ... of 64 KiB, 256 KiB, 4 MiB | 0.62, 0.38, 0.39 | 0.16, 0.09, 0.09 |
-| ... aiohttp's `iter_any` instead | 0.43 | 0.11 |
-| hash (SHA-256, 1 MiB at a time; 256 KiB are alike) | 2.6 | 0.67 - 0.78 |
-| write (1 MiB at a time), into allocated space | 0.28 | 0.07 |
-| ... into a file with nothing allocated | 0.30 | 0.07 |
-| journal (a line and its fsyncs every 8 MiB) | 0.06 | 0.01 |
-| a fill: all of them, written and hashed in threads | 4.1 | 1 |
-| ... not hashed | 1.07 | 0.27 |
-| ... with nothing allocated | 4.3 | 0.98 - 1.04 |
-| ... in batches of 256 KiB, of 4 MiB | 4.0, 4.1 | 0.98 - 1.06 |
-| ... hashed on the loop, written in a thread | 4.3 | 1.02 - 1.04 |
-| ... the same, 256 KiB at a time, as they are received | 4.2 | 1.05 - 1.06 |
-| ... 256 KiB at a time, hashed and written on the loop | 3.8 | 0.92 - 1.00 |
-| send to one follower (`sendfile`, 8 MiB windows) | 0.13 | 0.03 |
+| receive (`upstream/direct.py`), blocks of 1 MiB | 0.29 - 0.36 | 0.06 - 0.08 |
+| ... of 64 KiB | 0.54 - 0.94 | 0.15 - 0.16 |
+| ... of 256 KiB | 0.32 - 0.42 | 0.06 - 0.09 |
+| ... of 4 MiB | 0.39 - 0.48 | 0.08 - 0.10 |
+| ... aiohttp's `iter_any` instead | 0.42 - 0.53 | 0.08 - 0.11 |
+| hash (SHA-256, 1 MiB at a time; 256 KiB are alike) | 2.6 - 4.2 | 0.67 - 0.78 |
+| write (1 MiB at a time), into allocated space | 0.27 - 0.33 | 0.05 - 0.07 |
+| ... into a file with nothing allocated | 0.29 - 0.39 | 0.06 - 0.07 |
+| journal (a line and its fsyncs every 8 MiB) | 0.06 - 0.08 | 0.01 - 0.02 |
+| a fill: all of them, written and hashed in threads | 4.0 - 6.7 | 1 |
+| ... not hashed | 1.1 - 1.3 | 0.20 - 0.27 |
+| ... with nothing allocated | 3.9 - 6.3 | 0.96 - 1.04 |
+| ... in batches of 256 KiB | 3.7 - 5.5 | 0.92 - 1.06 |
+| ... in batches of 4 MiB | 3.8 - 5.8 | 0.86 - 0.99 |
+| ... hashed on the loop, written in a thread | 4.0 - 5.6 | 0.76 - 1.04 |
+| ... the same, 256 KiB at a time, as they are received | 4.0 - 5.8 | 0.95 - 1.06 |
+| ... 256 KiB at a time, hashed and written on the loop | 3.7 - 5.4 | 0.86 - 1.00 |
+| send to one follower (`sendfile`, 8 MiB windows) | 0.12 - 0.19 | 0.03 |
 
-So hashing is what a fill costs (with SHA instructions it was 0.53 of 1.2 s/GB), and what a
-thread has over the loop is not less work: on the loop every 256 KiB would keep all others
-waiting for 0.7 ms. Allocating costs no CPU time; by itself it makes a GB take a second
-longer, in a thread, of which a fill shows nothing.
+So hashing is what a fill costs (with SHA instructions it was 0.53 of 1.2 s/GB). Threads
+make it no cheaper, at times a tenth dearer; but on the loop every 256 KiB would keep all
+others waiting for 0.7 ms or more. Allocating costs no CPU time; by itself it makes a GB
+take a second longer, in a thread, of which a fill shows nothing.
 """
 
 from __future__ import annotations

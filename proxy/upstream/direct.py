@@ -1,12 +1,12 @@
 """A large body straight from the socket into memory that is used again and again.
 
 aiohttp hands a body over in fresh `bytes`, copied once by its parser, with the page
-faults: a quarter to a half more CPU time for receiving than this takes (0.43 against
-0.34 s/GB; the table and its machine: `cache/pump.py`). So once the head of a large
+faults: a quarter to a half more CPU time for receiving than this takes (0.42 - 0.53
+against 0.29 - 0.36 s/GB; the table and its machine: `cache/pump.py`). So once the head of a large
 answer has been read, the connection's protocol is replaced by this one: `recv_into`
 puts bytes into blocks, views of these are what the reader gets, and a block is filled
 anew when nobody holds a view of it any more. Blocks of 64 KiB cost twice as much,
-of 256 KiB and 4 MiB some 15 % more.
+those of 4 MiB a quarter more, and those of 256 KiB no less.
 
 Only for a body whose length is known and that is neither chunked nor compressed. The
 connection can't be used again afterwards; for megabytes that does not matter.

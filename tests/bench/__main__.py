@@ -96,7 +96,7 @@ def main() -> int:
     if len(CORES) == 1:
         bench.notes.append("one core only: servers and load shared it")
     if busy > _BUSY:
-        bench.notes.append(f"the machine was busy (load {busy:.1f}) when this began: don't compare")
+        bench.notes.append(f"{kept.BUSY} (load {busy:.1f}) when this began: don't compare")
     if arguments.quick:
         bench.notes.append(f"quick: sizes are a {_QUICK_SHRINK}th of what the titles say")
     if shutil.which("wrk") is None:
@@ -105,7 +105,8 @@ def main() -> int:
     table = results(bench.rounds, rows)
     columns = [STRAIGHT, *(system.name for system in systems)]
     columns = [name for name in columns if any(name in entry["median"] for entry in table)]
-    print(f"\n{line(machine)}; {len(bench.rounds)} rounds, medians (least..most), ", end="")
+    spread = " (least..most)" if len(bench.rounds) > 1 else ""
+    print(f"\n{line(machine)}; {kept.sampling(len(bench.rounds))}{spread}, ", end="")
     print(f"order by seed {arguments.seed}\n")
     print(markdown(table, columns))
     for text in (*bench.notes, *bench.faults):

@@ -12,7 +12,6 @@ import asyncio
 import json
 import sys
 from dataclasses import asdict, dataclass, field
-from itertools import accumulate
 from random import Random
 
 from tests.bench.client import Target
@@ -24,7 +23,7 @@ _PIECE_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """`per_s` clients a second for `for_s`; the n-th target is wanted 1/n as often as the first."""
+    """`per_s` clients a second for `for_s`; each wants one of the targets, all alike."""
 
     port: int
     targets: list[Target]
@@ -47,14 +46,13 @@ class Served:
 async def run(load: Load) -> Served:
     """Returns when the last client has gone."""
     order = Random(load.seed)
-    weights = list(accumulate(1 / number for number in range(1, len(load.targets) + 1)))
     said = Served([0] * load.for_s, [0] * (load.for_s + 1))
     loop = asyncio.get_running_loop()
     began = loop.time()
     async with asyncio.TaskGroup() as clients:
         for number in range(load.per_s * load.for_s):
             await asyncio.sleep(began + number / load.per_s - loop.time())
-            (target,) = order.choices(load.targets, cum_weights=weights)
+            target = order.choice(load.targets)
             said.asked[number // load.per_s] += 1
             clients.create_task(_client(load, target, began, said))
     return said

@@ -112,7 +112,8 @@ def draw(result: Result, path: Path) -> None:
         for place in axes.flat[len(panels) :]:
             place.set_visible(False)
         figure.suptitle(
-            "Entrepot and its peers, one core each, same machine, same run: medians",
+            f"Entrepot and its peers, one core each, same machine, same run: "
+            f"{kept.sampling(result['rounds'])}",
             fontsize=11,
         )
         figure.text(0.5, 0.008, _footer(result), ha="center", fontsize=7, color="#475569")
@@ -157,8 +158,9 @@ def _footer(result: Result) -> str:
     machine = result["machine"]
     return (
         f"{machine['cpu']}, {machine['cores']} cores, Linux {machine['kernel']}, Python "
-        f"{machine['python']}; {result['rounds']} rounds; {machine['date']}, {machine['commit']} "
-        "(panels with a wide range have a logarithmic scale)"
+        f"{machine['python']}; {kept.sampling(result['rounds'])}; {machine['date']}, "
+        f"{machine['commit']} (panels with a wide range have a logarithmic scale)"
+        + (f"; {busy}" if (busy := kept.busy(result)) else "")
     )
 
 

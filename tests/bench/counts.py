@@ -1,6 +1,7 @@
 """What is counted, not timed, of one short life of Entrepot: the same on any machine.
 
-Each number is a count or a ratio of counts, and less is better for all. Small
+Each number is a count or a ratio of counts, and less is better for all: what
+must not become less is counted as what is lacking, or as its inverse. Small
 content, an upstream that counts, a minute at most. How many threads were woken
 is read from the kernel (voluntary switches of all threads but the first, from
 `/proc/PID/task/*/status`), so it covers whatever the product does inside.
@@ -8,6 +9,7 @@ is read from the kernel (voluntary switches of all threads but the first, from
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import urllib.request
@@ -29,11 +31,15 @@ IMAGES = {
     "four": (6_000_000,) * 4,
     "small": (10_240,),
     "lazy": (48_000_000,),
+    "capped": (64 << 20,),
+    "scattered": (48_000_000,),
 }
 _CLIENTS = 32
 _WARM = 200
 _WARM_PULLS = 10
+_TURNS = 3  # the least counts: work in the background falls into one of them, not into all
 _SPAN = 4 << 20
+_PARTS, _PART = 100, 4096
 
 
 class Unserved(Exception):
@@ -44,7 +50,7 @@ def count(stage: Stage) -> Counts:
     """All of them. Raises `Unserved`, `DidNotStart`."""
     counts: Counts = {}
     with stage.running(ENTREPOT) as running:
-        for part in (_crowds, _warm, _tags, _lazy):
+        for part in (_crowds, _warm, _tags, _lazy, _capped, _scattered):
             try:
                 part(stage, running, counts)
             except (OSError, HTTPException) as error:
@@ -70,6 +76,19 @@ def _crowds(stage: Stage, running: Running, counts: Counts) -> None:
         )
 
 
+def _capped(stage: Stage, running: Running, counts: Counts) -> None:
+    """A large blob whose size is known, from an upstream that caps each connection."""
+    image = stage.library["capped"]
+    stage.origin.reset(connection_bytes_s=10_000_000)
+    _pull(stage, running, image, 1, by_image=True)
+    layer = image.layers[0]
+    asked = stage.origin.requests().get(f"/v2/{layer.url}", 0)
+    counts["capped blob: upstream GETs"] = asked
+    # One for each connection and piece, so what grows if it is fetched over fewer.
+    counts["capped blob: blobs for each upstream GET"] = 1 / max(1, asked)
+    counts["capped blob: upstream bytes / image, in pieces"] = stage.origin.sent(layer) / image.size
+
+
 def _warm(stage: Stage, running: Running, counts: Counts) -> None:
     image, small = stage.library["wide"], stage.library["small"]
     wanted = (small.tag_url, small.manifest.url, small.layers[0].url)
@@ -79,19 +98,27 @@ def _warm(stage: Stage, running: Running, counts: Counts) -> None:
         running.tree.settle()
         stage.origin.reset()
         for path, name in zip(wanted, ("tag", "manifest", "small blob"), strict=True):
-            before = woken(running.tree.process.pid)
-            for _ in range(_WARM):
-                if asker.get(f"/v2/{path}").status != 200:
-                    raise Unserved(f"a warm {name} was not served")
-            more = woken(running.tree.process.pid) - before
-            counts[f"warm {name}: threads woken a request"] = more / _WARM
-    before, calls = woken(running.tree.process.pid), _sends(running)
-    _pull(stage, running, image, 1, _WARM_PULLS)
+            below, more = _below_parser(running), []
+            for _ in range(_TURNS):
+                before = woken(running.tree.process.pid)
+                for _ in range(_WARM):
+                    if asker.get(f"/v2/{path}").status != 200:
+                        raise Unserved(f"a warm {name} was not served")
+                more.append(woken(running.tree.process.pid) - before)
+            counts[f"warm {name}: threads woken a request"] = min(more) / _WARM
+            below = _below_parser(running) - below
+            counts[f"warm {name}: share not answered below the parser"] = 1 - below / (
+                _TURNS * _WARM
+            )
+    more, calls = [], []
+    for _ in range(_TURNS):
+        awake, sent = woken(running.tree.process.pid), _sends(running)
+        _pull(stage, running, image, 1, _WARM_PULLS)
+        more.append(woken(running.tree.process.pid) - awake)
+        calls.append(_sends(running) - sent)
     gigabytes = _WARM_PULLS * image.size / 1e9
-    counts["warm blob: threads woken a request"] = (
-        woken(running.tree.process.pid) - before
-    ) / _WARM_PULLS
-    counts["warm blob: reads and sendfiles a GB"] = (_sends(running) - calls) / gigabytes
+    counts["warm blob: threads woken a request"] = min(more) / _WARM_PULLS
+    counts["warm blob: reads and sendfiles a GB"] = min(calls) / gigabytes
     counts["warm: upstream requests"] = sum(
         sum(stage.origin.requests(kind).values()) for kind in ("gets", "heads")
     )
@@ -130,6 +157,23 @@ def _lazy(stage: Stage, running: Running, counts: Counts) -> None:
             counts[f"two spans of a blob, {turn}: upstream bytes / asked"] = sent / taken
 
 
+def _scattered(stage: Stage, running: Running, counts: Counts) -> None:
+    """One request for many small parts of a cold layer, in no order."""
+    layer = stage.library["scattered"].layers[0]
+    stage.origin.reset()
+    places = [number * layer.size // _PARTS for number in range(_PARTS)]
+    Random(4).shuffle(places)
+    window = ",".join(f"{place}-{place + _PART - 1}" for place in places)
+    with Asker(running.port) as asker:
+        got = asker.get(f"/v2/{layer.url}", window=f"bytes={window}")
+    if got.status != 206 or got.size < _PARTS * _PART:
+        raise Unserved(f"scattered parts: {got}")
+    stage.origin.quiet()
+    name = f"{_PARTS} parts in one request"
+    counts[f"{name}: upstream GETs"] = stage.origin.requests().get(f"/v2/{layer.url}", 0)
+    counts[f"{name}: upstream bytes / asked"] = stage.origin.sent(layer) / (_PARTS * _PART)
+
+
 def _manifest(running: Running, path: str, item: Item) -> None:
     request = urllib.request.Request(
         f"http://127.0.0.1:{running.port}/v2/{path}", headers={"Accept": MANIFEST_TYPE}
@@ -140,10 +184,18 @@ def _manifest(running: Running, path: str, item: Item) -> None:
 
 
 def _pull(
-    stage: Stage, running: Running, image: Image, clients: int, pulls: int | None = None
+    stage: Stage,
+    running: Running,
+    image: Image,
+    clients: int,
+    pulls: int | None = None,
+    *,
+    by_image: bool = False,
 ) -> None:
     result = Measured(ENTREPOT.name)
-    stage.pull(result, running.port, image, clients=clients, pulls=pulls, limit_s=60)
+    stage.pull(
+        result, running.port, image, clients=clients, pulls=pulls, limit_s=60, by_image=by_image
+    )
     if result.failed or result.wrong:
         raise Unserved(f"{(result.failed + result.wrong)[0]}; {running.last_words()}")
 
@@ -157,6 +209,17 @@ def woken(pid: int) -> int:
             found = re.search(r"^voluntary_ctxt_switches:\s+(\d+)", said, re.MULTILINE)
             total += int(found[1]) if found else 0
     return total
+
+
+def _below_parser(running: Running) -> float:
+    """Answers of the fast lane so far."""
+    settings = json.loads((running.folder / "entrepot.yaml").read_text())
+    with urllib.request.urlopen(f"http://{settings['admin_listen']}/metrics", timeout=30) as answer:
+        said = answer.read().decode()
+    found = re.findall(r"^entrepot_fast_lane_answers_total\S* (\S+)$", said, re.MULTILINE)
+    if not found:
+        raise Unserved("no metric says what the fast lane answers")
+    return sum(map(float, found))
 
 
 def _sends(running: Running) -> int:

@@ -15,6 +15,8 @@ from tests.bench.report import Entry
 VERSION = 1
 FOLDER = Path(__file__).with_name("results")
 _NUMBERS = 5  # significant digits
+BUSY = "the machine was busy"
+"""How a note begins that says so."""
 
 
 class Result(TypedDict):
@@ -55,6 +57,16 @@ def read(path: Path) -> Result:
 def newest() -> Path | None:
     """The last whole run; None if none was kept."""
     return max(FOLDER.glob("20*.json"), default=None)
+
+
+def sampling(rounds: int) -> str:
+    """Of how many rounds the numbers are, in words."""
+    return "one round" if rounds == 1 else f"medians of {rounds} rounds"
+
+
+def busy(result: Result) -> str | None:
+    """The note that says that the machine had other work when the run began."""
+    return next((note for note in result["notes"] if note.startswith(BUSY)), None)
 
 
 def _short(value: object) -> object:

@@ -17,6 +17,7 @@ from tests.bench.arrivals import run as arrive
 from tests.bench.asker import run as ask
 from tests.bench.blocking import Asker
 from tests.bench.client import Job, Outcome, Target, run
+from tests.bench.cold_steps import measure, table
 from tests.bench.content import MANIFEST_TYPE, Image, Item, make_library, read_catalog
 from tests.bench.processes import Tree
 from tests.bench.upstream import Link, Registry
@@ -219,3 +220,11 @@ async def test_clients_that_come_are_counted_by_their_second(
     refused = replace(load, targets=[replace(load.targets[0], path="/v2/absent")], per_s=1)
     said = await arrive(refused)
     assert (said.asked, sum(said.served), said.left) == ([1], 0, 3)
+
+
+def test_every_step_of_a_cold_fill_can_be_measured(tmp_path: Path) -> None:
+    # Twice the journal's extent: of less there is none.
+    found = measure(str(tmp_path), 16 * 1024 * 1024, 1)
+    assert all(min(taken.cpu_s) > 0 for taken in found.values())
+    assert table(found).count("\n") == len(found) + 1
+    assert list(tmp_path.iterdir()) == []

@@ -29,6 +29,7 @@ from tests.bench.content import MANIFEST_TYPE, TAG, Item, read_catalog
 _WINDOW_BYTES = 8 << 20
 _LINK_PIECE_BYTES = 256 << 10
 _CATCH_UP_S = 0.02
+_WINDOWS_S = 100  # a second, so that a low rate is as even as a high one
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 
 
@@ -75,7 +76,7 @@ class Registry(ThreadingTCPServer):
                 self.routes[f"/v2/{item.repository}/manifests/{TAG}"] = item
         self.bytes_s = 0
         self.link: Link | None = None
-        self.window_bytes = 512 << 10  # of a limited body: 5 ms at 100 MB/s
+        self.window_bytes = 512 << 10  # of a limited body at most: 5 ms at 100 MB/s
         self.counters = Counters()
         self.lock = threading.Lock()
 
@@ -181,7 +182,9 @@ class Connection(StreamRequestHandler):
         """Send `[start, end)`, no faster than the rate as it is when this begins."""
         bytes_s = self.server.bytes_s
         link = self.server.link
-        window = self.server.window_bytes if bytes_s else _WINDOW_BYTES
+        window = _WINDOW_BYTES
+        if bytes_s:
+            window = min(self.server.window_bytes, max(1, bytes_s // _WINDOWS_S))
         if link:
             window = min(window, _LINK_PIECE_BYTES)
         began = time.monotonic()
