@@ -27,6 +27,8 @@ WINDOW_BYTES_MAX = 8 * 1024 * 1024
 _BETWEEN_BYTES_FREE = 1024
 _BETWEEN_BYTES_MAX = 64 * 1024
 _BETWEEN_SHARE = 1 / 10
+# A look at what is not taken costs no more steps, however many asked for the same.
+_STEPS_MAX = 16 * 1024
 _START = attrgetter("start")
 
 
@@ -52,6 +54,10 @@ class Demand:
         start = missing[0]
         return have.gap(start, min(self.end, start + min(self.reach, WINDOW_BYTES_MAX)))
 
+    def needs(self, start: int, end: int) -> bool:
+        """Whether its reader is still to read something of `[start, end)`, and soon."""
+        return self.at < end and start < min(self.end, self.at + 2 * self.reach)
+
     def grow(self) -> None:
         """A stretch is fetched for it and it is still there."""
         self.reach = min(2 * self.reach, max(self.reach, WINDOW_BYTES_MAX))
@@ -67,6 +73,7 @@ class Demands:
         # By `start`; perhaps some that lack nothing any more.
         self._sorted: list[Demand] | None = None
         self._left = Extents()
+        self._steps = 0
         self.changed: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
@@ -111,12 +118,11 @@ class Demands:
         left, self._left = self._left, Extents()
         return left
 
-    def needs(self, start: int, end: int) -> bool:
-        """Whether somebody is still to read something of `[start, end)`."""
-        return any(
-            demand.at < end and start < min(demand.end, demand.at + 2 * demand.reach)
-            for demand in self._all
-        )
+    def needing(self, start: int, end: int, before: Demand | None = None) -> Demand | None:
+        """Who is still to read something of `[start, end)`; `before`: who was it last time."""
+        if before is not None and before in self._all and before.needs(start, end):
+            return before
+        return next((demand for demand in self._all if demand.needs(start, end)), None)
 
     def gaps(
         self, coming: Extents, *, skip: Callable[[int], bool] = lambda _start: False
@@ -127,11 +133,14 @@ class Demands:
         demand grow and adds it there before asking for the next one. `skip` leaves out
         those that begin where the bytes will come by themselves.
         """
+        self._steps = 0
         for demand in list(self._lacking):
             while (found := demand.gap(coming)) is not None and not skip(found[0]):
                 yield demand, *self._widened(demand, *found, coming)
-                if coming.end_at(found[0]) == found[0]:
-                    break  # It was not taken.
+                if coming.end_at(found[0]) == found[0]:  # It was not taken.
+                    if self._steps > _STEPS_MAX:
+                        return
+                    break
             if found is None and coming.gap(demand.at, demand.end) is None:
                 del self._lacking[demand]
 
@@ -139,9 +148,9 @@ class Demands:
         """Together with the gaps that follow closely."""
         needed, between, most = end - start, 0, start + WINDOW_BYTES_MAX
         for demand in chain((first,), self._lacking_from(start)):
-            if demand.start - end > _BETWEEN_BYTES_MAX:
+            if end >= most or demand.start - end > _BETWEEN_BYTES_MAX:
                 break
-            while end < most:
+            while end < min(most, demand.end):
                 reached = min(demand.end, demand.at + demand.reach, most)
                 found = coming.gap(max(end, demand.at), reached)
                 if found is None:
@@ -158,5 +167,6 @@ class Demands:
         if self._sorted is None:
             self._sorted = sorted(self._lacking, key=_START)
         for index in range(bisect_left(self._sorted, start, key=_START), len(self._sorted)):
+            self._steps += 1
             if self._sorted[index] in self._lacking:
                 yield self._sorted[index]

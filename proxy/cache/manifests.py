@@ -42,6 +42,7 @@ from proxy.ports import BlobKey, Coordination, Upstream
 _ABSENT = b"absent"
 # Until every replica can read it from the store.
 _SHARED_S = 60.0
+_NOTED_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,8 @@ class ManifestCache:
         self._shared = shared
         self._negative_s = negative_s
         self._flights = SingleFlight()
+        # Of these the sizes of what they need were remembered.
+        self._noted: Lru[BlobKey, None] = Lru(_NOTED_MAX)
         # Called with each manifest that comes, and all that it needs.
         self.came: Callable[[BlobKey, Iterable[Digest]], None] = lambda *_: None
 
@@ -95,14 +98,14 @@ class ManifestCache:
         if link is None or link.media_type not in MEDIA_TYPES:
             return None
         key = BlobKey(group_of(upstream), digest)
-        remembered = self._store.remembers(key)
         body = await self._store.get(key)
         if body is None:
             return None
         descriptor = Descriptor(media_type=link.media_type, digest=digest, size=len(body))
         manifest = Manifest(descriptor=descriptor, body=body)
-        if not remembered:
+        if key not in self._noted:
             # Kept by an earlier start, or by another replica.
+            self._noted.put(key, None)
             self._note_sizes(manifest)
         return manifest
 

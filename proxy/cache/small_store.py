@@ -50,10 +50,6 @@ class SmallStore:
             self._memory.put(key, data)
         return data
 
-    def remembers(self, key: BlobKey) -> bool:
-        """Whether `get` would answer from memory."""
-        return key in self._memory
-
     def life(self, key: BlobKey, data: bytes) -> Life | None:
         """For how long `get` answers these very bytes from memory; None if not now."""
         return self._memory.life(key) if self._memory.peek(key) is data else None

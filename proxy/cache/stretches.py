@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from proxy.cache.demand import Demand
 from proxy.cache.flights import Flight
 from proxy.cache.pump import Pump
 from proxy.cache.sources import Reader
@@ -25,14 +26,16 @@ CUT_BYTES_MIN = 16 * 1024 * 1024
 class SideLane:
     """One stretch `[position, end)` being fetched; `task` does it, with `reader`.
 
-    `doubtful`: somebody left who was to read some of it.
+    `doubtful`: somebody left who was to read some of it; `needed_by`: who was found then
+    who still is.
     """
 
-    __slots__ = ("doubtful", "end", "kind", "position", "reader", "task")
+    __slots__ = ("doubtful", "end", "kind", "needed_by", "position", "reader", "task")
 
     def __init__(self, kind: Kind, start: int, end: int, reader: Reader | None = None) -> None:
         self.kind: Kind = kind
         self.doubtful = False
+        self.needed_by: Demand | None = None
         self.position = start
         self.end = end
         self.reader = reader
@@ -79,8 +82,10 @@ class Stretches:
                 continue
             rest = (lane.position, lane.end)
             lane.doubtful = lane.doubtful or left.gap(*rest) != rest
-            if lane.doubtful and not demands.needs(*rest):
-                found.append(lane)
+            if lane.doubtful:
+                lane.needed_by = demands.needing(*rest, lane.needed_by)
+                if lane.needed_by is None:
+                    found.append(lane)
         return found
 
     def stretch_ahead(self, position: int, *, longer_than: int = SKIP_BYTES_MIN) -> int | None:

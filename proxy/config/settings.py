@@ -96,7 +96,7 @@ class Settings(BaseModel):
     )
     memory_object_bytes_max: Size = Field(
         default=_MIB,
-        description="Largest object that is held in memory; blobs above 128 KiB never are.",
+        description="Largest object that is held in memory; blobs above 128 KiB are sent from files.",
     )
     manifest_bytes_max: Size = Field(
         default=8 * _MIB, ge=64 * _KIB, description="Largest manifest that is accepted."

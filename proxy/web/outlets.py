@@ -46,10 +46,10 @@ class Outlets:
         """Call `go`, when it is its turn, once `fd` takes bytes, and again each time that
         it was found full (`EAGAIN`) and then took some. Raises OSError.
         """
-        if self._epoll is None:
-            self._epoll = select.epoll()
-            asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._told)
         try:
+            if self._epoll is None:
+                self._epoll = select.epoll()
+                asyncio.get_running_loop().add_reader(self._epoll.fileno(), self._told)
             self._epoll.register(fd, _EVENTS)
             self._watching[fd] = go
         finally:

@@ -86,15 +86,37 @@ def test_an_open_range_is_fetched_further_ahead_the_further_its_reader_has_come(
     assert next(iter(have))[1] <= demand.at + 2 * WINDOW_BYTES_MAX
 
 
+def test_a_look_at_what_is_not_taken_is_bounded_however_many_asked_for_the_same() -> None:
+    """A crowd of lazy pullers, each with a thousand ranges, while no more may be fetched."""
+    demands, part = Demands(), 64 * 1024
+    for _ in range(50):
+        demands.add([Demand(n * part, (n + 1) * part, is_open=False) for n in range(1024)])
+    found = [(start, end) for _, start, end in demands.gaps(fetched())]
+    assert found[0] == (0, WINDOW_BYTES_MAX)
+    # The last of them, and one walk over its neighbours, may go beyond.
+    assert demands._steps <= 32 * 1024
+    assert len(found) < 50 * 1024
+
+
+def test_who_needed_it_before_is_looked_at_first() -> None:
+    demands = Demands()
+    first, second = (Demand(0, 100, is_open=False) for _ in range(2))
+    demands.add([first, second])
+    assert demands.needing(50, 60) is first
+    assert demands.needing(50, 60, second) is second
+    demands.remove([second])
+    assert demands.needing(50, 60, second) is first
+
+
 def test_a_reader_that_hangs_up_needs_nothing_any_more() -> None:
     demands = Demands()
     demand = Demand(5 * MIB, 100 * MIB, is_open=True)
     demands.add([demand])
-    assert demands.needs(5 * MIB, 6 * MIB)
-    assert not demands.needs(0, 5 * MIB)
-    assert not demands.needs(50 * MIB, 60 * MIB)
+    assert demands.needing(5 * MIB, 6 * MIB)
+    assert not demands.needing(0, 5 * MIB)
+    assert not demands.needing(50 * MIB, 60 * MIB)
     demands.remove([demand])
-    assert not demands.needs(5 * MIB, 6 * MIB)
+    assert not demands.needing(5 * MIB, 6 * MIB)
     assert next_gap(demands, fetched()) is None
     assert len(demands) == 0
 

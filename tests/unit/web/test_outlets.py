@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import os
 import socket
@@ -165,3 +166,21 @@ async def test_no_descriptor_is_kept_for_one_that_could_not_be_watched() -> None
     with pytest.raises(OSError, match="Bad file"):
         outlets.watch(999_999, lambda: None)
     assert outlets._epoll is None
+
+
+async def test_who_comes_after_one_that_nobody_could_be_told_of_is_told(
+    pair: tuple[socket.socket, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outlets, loop = of_this_loop(), asyncio.get_running_loop()
+
+    def full(*_args: object) -> None:
+        raise OSError(errno.ENOSPC, "no more watches")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(loop, "add_reader", full)
+        with pytest.raises(OSError, match="no more watches"):
+            outlets.watch(pair[0].fileno(), lambda: None)
+    told = asyncio.Event()
+    outlets.watch(pair[0].fileno(), told.set)
+    await asyncio.wait_for(told.wait(), 20)
+    outlets.leave(pair[0].fileno())
