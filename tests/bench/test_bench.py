@@ -19,6 +19,7 @@ from tests.bench.blocking import Asker
 from tests.bench.client import Job, Outcome, Target, run
 from tests.bench.cold_steps import measure, table
 from tests.bench.content import MANIFEST_TYPE, Image, Item, make_library, read_catalog
+from tests.bench.crowd_profile import kinds
 from tests.bench.processes import Tree
 from tests.bench.upstream import Link, Registry
 
@@ -228,3 +229,17 @@ def test_every_step_of_a_cold_fill_can_be_measured(tmp_path: Path) -> None:
     assert all(min(taken.cpu_s) > 0 for taken in found.values())
     assert table(found).count("\n") == len(found) + 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_profile_is_told_by_kind() -> None:
+    shares, functions = kinds(
+        """# Overhead  Shared Object  Symbol
+    60.50%  [kernel.kallsyms]  [k] splice_to_socket   -  -
+    20.25%  libcrypto.so.3  [.] 0x00000000001234   -  -
+    10.00%  libpython3.11.so.1.0  [.] _PyEval_EvalFrameDefault   -  -
+     5.25%  libc.so.6  [.] malloc   -  -
+"""
+    )
+    assert shares == {"kernel": 60.5, "hashing": 20.25, "Python": 15.25}
+    assert functions[0] == (60.5, "splice_to_socket")
+    assert functions[2] == (10.0, "_PyEval_EvalFrameDefault (libpython3.11.so.1.0)")
