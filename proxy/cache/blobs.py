@@ -37,7 +37,7 @@ from proxy.oci.names import Repository
 from proxy.ports import PUBLIC, BlobKey, Coordination, Observe, Upstream
 
 _TRIES = 3
-COPIED_BYTES_MAX = 128 * 1024
+_COPIED_BYTES_MAX = 128 * 1024
 """Above it, sending from the file costs less than copying out of memory."""
 
 
@@ -68,7 +68,7 @@ class BlobCache:
         self._exposure = exposure
         self._observe = observe
         self._header_budget_s = header_budget_s
-        self._memory_object_bytes_max = min(memory_object_bytes_max, COPIED_BYTES_MAX)
+        self._memory_object_bytes_max = min(memory_object_bytes_max, _COPIED_BYTES_MAX)
         self._fleet = fleet
         self._coordination = coordination
         self._vouching = Vouching(facts, coordination, negative_s=negative_s)

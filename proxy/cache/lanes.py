@@ -22,9 +22,9 @@ from proxy.cache.fleet import AHEAD_BYTES_MAX
 from proxy.cache.main_lane import PIECE_BYTES, MainLane
 from proxy.cache.single import to_the_end
 from proxy.cache.sources import RangeIgnored, Reader
-from proxy.cache.stretches import SKIP_BYTES_MIN, Kind, OpenReader, SideLane, Stretches
+from proxy.cache.stretches import SKIP_BYTES_MIN, Kind, OpenReader, SideLane, Stretches, unwritable
 from proxy.cache.width import Width
-from proxy.errors import EntrepotError, StorageUnavailable
+from proxy.errors import EntrepotError
 
 # A large window is worth a connection for long. Of small ones, each of which is little
 # more than a round trip, there are as many at once as the upstream has to spare.
@@ -102,7 +102,7 @@ class Lanes:
         try:
             self._at.pump.check()
         except OSError as error:
-            raise StorageUnavailable(f"the spool can't be written: {error}") from error
+            raise unwritable(error) from error
 
     async def _stop(self) -> None:
         tasks = [lane.task for lane in self._at.sides if lane.task is not None]
@@ -159,9 +159,7 @@ class Lanes:
             # The main lane comes by; without one, it is the flight that fails.
             self._failures += 1
             self._at.ranges = self._at.ranges and self._failures < _FAILURES_MAX
-            self._failure = (
-                error if isinstance(error, EntrepotError) else StorageUnavailable(str(error))
-            )
+            self._failure = unwritable(error) if isinstance(error, OSError) else error
         finally:
             await to_the_end(reader.aclose())
 

@@ -18,9 +18,8 @@ from contextlib import aclosing
 
 from proxy.cache.single import to_the_end
 from proxy.cache.sources import Reader
-from proxy.cache.stretches import CUT_BYTES_MIN, OpenReader, Stretches
+from proxy.cache.stretches import CUT_BYTES_MIN, OpenReader, Stretches, unwritable
 from proxy.cache.width import Width
-from proxy.errors import StorageUnavailable
 
 PIECE_BYTES = 8 * 1024 * 1024
 # Less than this comes over one connection, in one request.
@@ -78,7 +77,7 @@ class MainLane:
                     await reader.move(position, self._bound(position))
             await self._at.pump.drain()
         except OSError as error:
-            raise StorageUnavailable(f"the spool can't be written: {error}") from error
+            raise unwritable(error) from error
         finally:
             self._reader = None
             if opened is None:

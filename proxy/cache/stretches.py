@@ -10,6 +10,7 @@ from proxy.cache.flights import Flight
 from proxy.cache.pump import Pump
 from proxy.cache.sources import Reader
 from proxy.cache.spool import Spool
+from proxy.errors import StorageUnavailable
 from proxy.events import Part
 from proxy.ports import Chunk
 
@@ -21,6 +22,11 @@ OpenReader = Callable[[Kind, int, int | None], Reader]
 SKIP_BYTES_MIN = 1024 * 1024
 # A transfer that goes on is cut only for this: what is under way in it is lost.
 CUT_BYTES_MIN = 16 * 1024 * 1024
+
+
+def unwritable(error: OSError) -> StorageUnavailable:
+    """What a fetch ends with whose bytes the disk does not take."""
+    return StorageUnavailable(f"the spool can't be written: {error}")
 
 
 class SideLane:

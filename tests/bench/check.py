@@ -18,14 +18,12 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.bench.content import make_library
 from tests.bench.counts import IMAGES, Counts, Unserved, count
 from tests.bench.kept import FOLDER
 from tests.bench.machine import describe
 from tests.bench.processes import DidNotStart
 from tests.bench.rounds import say
-from tests.bench.stage import LOAD_CORES, Origin, Stage
-from tests.support.private_ca import issue
+from tests.bench.stage import LOAD_CORES, staged
 
 KEPT = FOLDER / "counts.json"
 _LIMIT_S = 240
@@ -80,13 +78,8 @@ def _count() -> Counts:
     signal.signal(signal.SIGALRM, lambda *_: sys.exit(f"not done after {_LIMIT_S} s"))
     signal.alarm(_LIMIT_S)
     with tempfile.TemporaryDirectory(prefix="entrepot-bench-check-") as name:
-        folder = Path(name)
-        content = folder / "content"
-        content.mkdir()
-        library = make_library(content, IMAGES)
         os.sched_setaffinity(0, LOAD_CORES)
-        with (origin := Origin(content, folder / "upstream.log")).tree:
-            stage = Stage(folder, content, origin, library, issue(folder / "tls"))
+        with staged(Path(name), IMAGES) as stage:
             return count(stage)
 
 

@@ -17,12 +17,10 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from tests.bench.content import make_library
 from tests.bench.measured import Measured
 from tests.bench.rows import stampede
-from tests.bench.stage import LOAD_CORES, Origin, Stage
+from tests.bench.stage import LOAD_CORES, Stage, staged
 from tests.bench.systems import ENTREPOT
-from tests.support.private_ca import issue
 
 _CLIENTS = (256, 1024)
 _TOP = 6
@@ -43,11 +41,11 @@ def kinds(report: str) -> tuple[dict[str, float], list[tuple[float, str]]]:
     return dict(shares), sorted(functions, reverse=True)[:_TOP]
 
 
-def _profiled(stage: Stage, shape: stampede.Shape, folder: Path) -> None:
+def _profiled(stage: Stage, shape: stampede.Shape) -> None:
     result, image = Measured("straight"), stage.library[shape.image]
-    stampede.straight(stage, result)
+    stampede.straight(stage, result, [shape])
     least_s = stage.memory[shape.key]
-    data = folder / f"{shape.clients}.data"
+    data = stage.folder / f"{shape.clients}.data"
     with stage.running(ENTREPOT) as running:
         stage.origin.reset(link_bytes_s=stampede.LINK_BYTES_S)
         before_s = running.tree.cpu_s()
@@ -79,20 +77,14 @@ def main() -> int:
         print("needs the program perf (Debian package linux-perf)")
         return 1
     shapes = [shape for shape in stampede.SHAPES if shape.clients in clients]
-    stampede.SHAPES = tuple(shapes)
+    images = {shape.image: (shape.size,) * shape.layers for shape in shapes}
     os.sched_setaffinity(0, LOAD_CORES)
-    with tempfile.TemporaryDirectory(prefix="entrepot-profile-") as name:
-        folder = Path(name)
-        content = folder / "content"
-        content.mkdir()
-        library = make_library(
-            content, {shape.image: (shape.size,) * shape.layers for shape in shapes}
-        )
-        origin = Origin(content, folder / "upstream.log")
-        with origin.tree:
-            stage = Stage(folder, content, origin, library, issue(folder / "tls"))
-            for shape in shapes:
-                _profiled(stage, shape, folder)
+    with (
+        tempfile.TemporaryDirectory(prefix="entrepot-profile-") as name,
+        staged(Path(name), images) as stage,
+    ):
+        for shape in shapes:
+            _profiled(stage, shape)
     return 0
 
 

@@ -15,13 +15,11 @@ from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path
 
-from tests.bench.content import make_library
 from tests.bench.measured import Measured
 from tests.bench.processes import DidNotStart
 from tests.bench.row import Row
-from tests.bench.stage import Origin, Stage
+from tests.bench.stage import Stage, staged
 from tests.bench.systems import ENTREPOT, NotHere, System
-from tests.support.private_ca import issue
 
 Turns = dict[str, dict[str, Measured]]
 """What one round gave, by row and system; the system `straight` is none at all."""
@@ -47,17 +45,13 @@ class Bench:
         """`shrink`: divide all large sizes by it. Raises `DidNotStart` for the upstream."""
         began = time.monotonic()
         self._until = began + budget_s
-        content = self._folder / "content"
-        content.mkdir()
         shapes = {
             name: tuple(size if size < _SMALL_BYTES else size // shrink for size in sizes)
             for row in self._rows
             for name, sizes in row.images.items()
         }
-        library = make_library(content, shapes)
-        say(f"content: {time.monotonic() - began:.0f} s")
-        with (origin := Origin(content, self._folder / "upstream.log")).tree:
-            stage = Stage(self._folder, content, origin, library, issue(self._folder / "tls"))
+        with staged(self._folder, shapes) as stage:
+            say(f"content: {time.monotonic() - began:.0f} s")
             last_s = 0.0
             for number in range(1, count + 1):
                 round_began = time.monotonic()

@@ -14,17 +14,17 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from tests.bench.client import Job, Outcome, Target
-from tests.bench.content import Image, Item, Library
+from tests.bench.content import Image, Item, Library, make_library
 from tests.bench.measured import Measured
 from tests.bench.processes import Tree, answers
 from tests.bench.systems import ROOT, Running, System, start
-from tests.support.private_ca import PrivateCa
+from tests.support.private_ca import PrivateCa, issue
 
 CORES = sorted(os.sched_getaffinity(0))
 SERVER_CORES = CORES[:1]
@@ -151,3 +151,16 @@ class Stage:
             result.failed.append(f"{outcome.late} of {job.pulls} not done after {limit_s:.0f} s")
         result.wrong += outcome.wrong
         return outcome
+
+
+@contextmanager
+def staged(folder: Path, images: Mapping[str, Sequence[int]]) -> Iterator[Stage]:
+    """A stage in this empty folder, whose upstream has these images (layers' sizes by name).
+
+    Raises `DidNotStart` for the upstream.
+    """
+    content = folder / "content"
+    content.mkdir()
+    library = make_library(content, images)
+    with (origin := Origin(content, folder / "upstream.log")).tree:
+        yield Stage(folder, content, origin, library, issue(folder / "tls"))

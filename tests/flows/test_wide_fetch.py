@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from proxy.cache import width
 from proxy.cache.main_lane import PIECE_BYTES
 from tests.flows.conftest import Running, World
 from tests.flows.layers import MIB, add_layer, add_layers, path_of, pull_layer, until_landed
@@ -16,8 +17,17 @@ from tests.support.waiting import until
 
 SIZE = 96 * MIB
 CAPPED = Fault(rate_bytes_s=40_000_000)
-# So slow that a busy machine still sends several times as much over several connections.
+# So slow that there is time to try several connections, however busy the machine.
 TIGHT = Fault(rate_bytes_s=15_000_000)
+
+
+@pytest.fixture
+def worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More connections pay, whatever this machine's noise makes of their rates.
+
+    Which rates are worth it is for `Width`'s own tests.
+    """
+    monkeypatch.setattr(width, "_GAIN_MIN", 0.0)
 
 
 async def pull(proxy: Running, blob: Content) -> None:
@@ -80,6 +90,7 @@ async def test_blobs_from_32_mib_on_are_worth_several(
     assert upstream.bytes_sent(kind="blob", method="GET") == size
 
 
+@pytest.mark.usefixtures("worth_it")
 async def test_pieces_are_fetched_in_the_order_of_need(
     world: World, upstream: FakeRegistry
 ) -> None:
@@ -96,6 +107,7 @@ async def test_pieces_are_fetched_in_the_order_of_need(
         assert start - first_not_in(asked[:number]) <= 3 * PIECE_BYTES, asked
 
 
+@pytest.mark.usefixtures("worth_it")
 async def test_one_blob_takes_no_more_than_half_of_an_upstreams_connections(
     world: World, upstream: FakeRegistry
 ) -> None:
@@ -104,9 +116,10 @@ async def test_one_blob_takes_no_more_than_half_of_an_upstreams_connections(
     limited = {"url": upstream.url, "connections_max": 8}
     proxy = await world.start({"lab": limited}, blob_connections_max=8)
     await pull(proxy, blob)
-    assert 1 < upstream.bodies_at_once <= 4
+    assert upstream.bodies_at_once == 4
 
 
+@pytest.mark.usefixtures("worth_it")
 async def test_several_blobs_together_never_pass_an_upstreams_connections(
     world: World, upstream: FakeRegistry
 ) -> None:

@@ -13,7 +13,7 @@ the time since each asked, less the first one's own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,9 +61,9 @@ SHAPES = (
 )
 
 
-def straight(stage: Stage, result: Measured) -> None:
-    with _files(stage) as port:
-        for shape in SHAPES:
+def straight(stage: Stage, result: Measured, shapes: Sequence[Shape] = SHAPES) -> None:
+    with _files(stage, shapes) as port:
+        for shape in shapes:
             image = stage.library[shape.image]
             stage.origin.reset(link_bytes_s=LINK_BYTES_S)
             fetch = stage.pull(result, stage.origin.port, image)
@@ -75,12 +75,12 @@ def straight(stage: Stage, result: Measured) -> None:
 
 
 @contextmanager
-def _files(stage: Stage) -> Iterator[int]:
-    """The port of a plain server of all content, on the servers' core."""
+def _files(stage: Stage, shapes: Sequence[Shape]) -> Iterator[int]:
+    """The port of a plain server of their layers, on the servers' core."""
     folder = stage.folder / "files"
     folder.mkdir(exist_ok=True)
     try:
-        command, port = _static_nginx(stage, folder)
+        command, port = _static_nginx(stage, folder, shapes)
     except NotHere:
         origin = Origin(stage.content, folder / "log", SERVER_CORES)
         with origin.tree:
@@ -91,9 +91,9 @@ def _files(stage: Stage) -> Iterator[int]:
         yield port
 
 
-def _static_nginx(stage: Stage, folder: Path) -> tuple[list[str], int]:
+def _static_nginx(stage: Stage, folder: Path, shapes: Sequence[Shape]) -> tuple[list[str], int]:
     port = free_port()
-    layers = {layer for shape in SHAPES for layer in stage.library[shape.image].layers}
+    layers = {layer for shape in shapes for layer in stage.library[shape.image].layers}
     places = "\n".join(f"location = /v2/{one.url} {{ alias {one.path}; }}" for one in layers)
     http = f"""server {{
     listen 127.0.0.1:{port} backlog=4096;

@@ -57,12 +57,13 @@ class Answers:
 
 
 async def test_who_waits_is_not_given_the_refusal_of_a_warm_up_as_an_answer() -> None:
-    facts, answers = Facts(), Answers()
+    facts: Any = Facts()
+    answers: Any = Answers()
     missing: Any = None
     questions = TagQuestions(
         manifests=missing,
-        answers=answers,  # type: ignore[arg-type]
-        facts=facts,  # type: ignore[arg-type]
+        answers=answers,
+        facts=facts,
         coordination=missing,
         observe=lambda _event: None,
         clock=lambda: NOW,

@@ -141,17 +141,18 @@ async def test_a_client_that_takes_nothing_is_given_up(pair: Pair, file) -> None
         await asyncio.wait_for(outlet(pair, stall_s=0.2).send(opened, 0, SIZE), 20)
 
 
-class Fake:
+class Fake(asyncio.Transport):
     """A transport that takes all at once; `waiting`: bytes that are above the socket."""
 
     def __init__(self, kernel: socket.socket, waiting: int) -> None:
+        super().__init__()
         self.kernel = kernel
         self.waiting = waiting
 
-    def write(self, data: memoryview) -> None:
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         self.last = len(data)
 
-    def get_extra_info(self, _name: str) -> socket.socket:
+    def get_extra_info(self, name: str, default: object = None) -> object:
         return self.kernel
 
     def is_closing(self) -> bool:
@@ -160,7 +161,7 @@ class Fake:
     def get_write_buffer_size(self) -> int:
         return self.waiting
 
-    def set_write_buffer_limits(self, high: int) -> None:
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self.high = high
 
 
@@ -183,7 +184,7 @@ async def test_a_client_that_takes_a_little_now_and_then_is_not(
     monkeypatch.setattr(secure_outlet, "unsent", less_each_time)
     with socket.socket() as kernel:
         fake = Fake(kernel, waiting=1)
-        sender = SecureOutlet(fake, drain, stall_s=0.01)  # type: ignore[arg-type]
+        sender = SecureOutlet(fake, drain, stall_s=0.01)
         await asyncio.wait_for(sender.send(opened, 0, 1000), 20)
     assert fake.last == 1000
     assert looks == 5
@@ -205,7 +206,7 @@ async def test_others_have_their_turn_however_small_the_pieces_of_one_that_keeps
 
     with socket.socket() as kernel:
         fake = Fake(kernel, waiting=0)
-        sender = SecureOutlet(fake, never_full, stall_s=20)  # type: ignore[arg-type]
+        sender = SecureOutlet(fake, never_full, stall_s=20)
         asyncio.get_running_loop().call_soon(turn)
         for start in range(0, 8 * 1024 * 1024, 256 * 1024):
             await sender.send(opened, start, 256 * 1024)
