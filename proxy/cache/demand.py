@@ -2,7 +2,9 @@
 
 A closed range is needed whole. An open one (`bytes=N-`) is a *window*: parallel
 pullers ask for the whole tail, read one chunk of it and hang up, so only a
-stretch ahead of the reader is fetched, the longer the further it has come.
+stretch ahead of the reader is fetched, the longer the further it has come. They hang up
+where the next one began: how far apart open ranges begin tells how much of each is read,
+and a reader has to pass that point before more is fetched for it.
 
 Lazy pullers ask for a thousand short ranges at once. So a look at what to fetch costs
 what there is to fetch, not what was asked for: demands whose bytes are all there or on
@@ -27,6 +29,10 @@ WINDOW_BYTES_MAX = 8 * 1024 * 1024
 _BETWEEN_BYTES_FREE = 1024
 _BETWEEN_BYTES_MAX = 64 * 1024
 _BETWEEN_SHARE = 1 / 10
+# Readers of chunks up to this are taken to read theirs whole.
+_CHUNK_BYTES_MAX = 64 * 1024 * 1024
+# Of so many open ranges the beginnings are kept.
+_BEGINNINGS_MAX = 1024
 # A look at what is not taken costs no more steps, however many asked for the same.
 _STEPS_MAX = 16 * 1024
 _START = attrgetter("start")
@@ -35,24 +41,30 @@ _START = attrgetter("start")
 class Demand:
     """One stretch `[at, end)` that one reader goes through; `reach` bytes ahead matter.
 
-    `start` is where the reader began.
+    `start` is where the reader began; nothing beyond `pause` is fetched before it is there.
     """
 
-    __slots__ = ("at", "end", "reach", "start")
+    __slots__ = ("at", "end", "is_open", "pause", "reach", "start")
 
     def __init__(self, at: int, end: int, *, is_open: bool) -> None:
         self.start = self.at = at
-        self.end = end
+        self.end = self.pause = end
+        self.is_open = is_open
         self.reach = WINDOW_BYTES_MIN if is_open else max(WINDOW_BYTES_MAX, 2 * (end - at))
 
     def gap(self, have: Extents) -> tuple[int, int] | None:
         """What to fetch for it now: nothing while enough lies ahead of the reader."""
         # From half the reach on, so that the reader need not stop at each window.
-        missing = have.gap(self.at, min(self.end, self.at + self.reach // 2))
+        missing = have.gap(self.at, min(self.until, self.at + self.reach // 2))
         if missing is None:
             return None
         start = missing[0]
-        return have.gap(start, min(self.end, start + min(self.reach, WINDOW_BYTES_MAX)))
+        return have.gap(start, min(self.until, start + min(self.reach, WINDOW_BYTES_MAX)))
+
+    @property
+    def until(self) -> int:
+        """Where to stop for now."""
+        return self.pause if self.at < self.pause else self.end
 
     def needs(self, start: int, end: int) -> bool:
         """Whether its reader is still to read something of `[start, end)`, and soon."""
@@ -74,6 +86,9 @@ class Demands:
         self._sorted: list[Demand] | None = None
         self._left = Extents()
         self._steps = 0
+        # Where open ranges began, and the least that two of them were apart.
+        self._beginnings: list[int] = []
+        self._apart = 0
         self.changed: Callable[[], None] = lambda: None
 
     def __len__(self) -> int:
@@ -82,15 +97,41 @@ class Demands:
     def add(self, demands: Iterable[Demand]) -> None:
         """Readers began."""
         began = dict.fromkeys(demands)
+        for demand in began:
+            if demand.is_open:
+                self._began_open(demand)
         self._all.update(began)
         self._lacking.update(began)
         self._sorted = None
         self.changed()
 
+    def _began_open(self, demand: Demand) -> None:
+        beginnings, start = self._beginnings, demand.start
+        at = bisect_left(beginnings, start)
+        around = [abs(start - other) for other in beginnings[max(0, at - 1) : at + 1]]
+        # The same once more, or two so close, say nothing of how much is read.
+        apart = min((one for one in around if one >= WINDOW_BYTES_MIN), default=0)
+        if start not in beginnings[at : at + 1] and len(beginnings) < _BEGINNINGS_MAX:
+            beginnings.insert(at, start)
+        if apart and (not self._apart or apart < self._apart):
+            self._apart = apart
+            for other in self._all:
+                self._pause(other)
+        self._pause(demand)
+
+    def _pause(self, demand: Demand) -> None:
+        if demand.is_open and self._apart:
+            demand.pause = min(demand.end, demand.start + self._apart)
+            if self._apart <= _CHUNK_BYTES_MAX:
+                demand.reach = max(demand.reach, WINDOW_BYTES_MAX)
+
     def move(self, demand: Demand, at: int) -> None:
         """A reader got on."""
         # From where it was, all that is left of a short one has been looked at.
         news = demand.end > demand.at + demand.reach // 2
+        if demand.at < demand.pause <= at < demand.end:
+            # It goes on, or what it was sent and does not read any more lies in buffers.
+            demand.reach, news = WINDOW_BYTES_MIN, True
         demand.at = at
         if news:
             self.changed()
@@ -150,8 +191,8 @@ class Demands:
         for demand in chain((first,), self._lacking_from(start)):
             if end >= most or demand.start - end > _BETWEEN_BYTES_MAX:
                 break
-            while end < min(most, demand.end):
-                reached = min(demand.end, demand.at + demand.reach, most)
+            while end < min(most, demand.until):
+                reached = min(demand.until, demand.at + demand.reach, most)
                 found = coming.gap(max(end, demand.at), reached)
                 if found is None:
                     break

@@ -37,6 +37,9 @@ _COMPLETE_SHARE = 1 / 4
 _EXTENTS_MAX = 4096
 _FAILURES_MAX = 3
 _LINGER_S = 30.0
+# Who hangs up when it has its chunk asks for the next one at once, and what is under way
+# in a connection that is closed was sent in vain.
+_GRACE_S = 0.05
 
 
 class Lanes:
@@ -136,6 +139,7 @@ class Lanes:
         task.add_done_callback(lambda _done: self._ended(lane))
 
     def _ended(self, lane: SideLane) -> None:
+        lane.stay()
         self._at.end(lane)
         have = self._at.have
         if have.total >= self._at.spool.size * _COMPLETE_SHARE or len(have) > _EXTENTS_MAX:
@@ -195,10 +199,13 @@ class Lanes:
         return position is not None and position <= start < position + AHEAD_BYTES_MAX
 
     def _drop_unneeded(self) -> None:
-        """End windows whose readers have left."""
-        for lane in self._at.unneeded():
-            if lane.task is not None and not lane.task.cancelling():
-                lane.task.cancel()
+        """End windows whose readers have left, unless all is brought anyway."""
+        unneeded, loop = self._at.unneeded(), asyncio.get_running_loop()
+        for lane in self._at.sides:
+            if lane not in unneeded or self._flight.whole:
+                lane.stay()
+            elif lane.ending is None and lane.task is not None:
+                lane.ending = loop.call_later(_GRACE_S, lane.task.cancel)
 
     def _add_pieces(self) -> None:
         while (

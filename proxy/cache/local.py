@@ -11,7 +11,23 @@ import os
 from pathlib import Path
 from typing import Protocol
 
+from proxy.cache.extents import Extents
 from proxy.ports import BlobKey, Blobs
+
+
+class Seen:
+    """What of a file was in the page cache; times are monotonic, in seconds.
+
+    `lately` are `(start, end, until)`: a moment ago. `pages` were all read in, and looked at
+    one by one, until `pages_until`.
+    """
+
+    __slots__ = ("lately", "pages", "pages_until")
+
+    def __init__(self) -> None:
+        self.lately = (0, 0, 0.0)
+        self.pages = Extents()
+        self.pages_until = 0.0
 
 
 class OpenFile:
@@ -26,8 +42,7 @@ class OpenFile:
     def __init__(self, fd: int, size: int) -> None:
         self.fd = fd
         self.size = size
-        self.seen = (0, 0, 0.0)
-        """`(start, end, until)`: so much was in the page cache; monotonic seconds."""
+        self.seen = Seen()
         self._users = 1
 
     @property

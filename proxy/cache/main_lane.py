@@ -119,7 +119,8 @@ class MainLane:
             # Each stop would bring the whole blob anew.
             return None
         end = self._at.stretch_ahead(position)
-        if self._width.lanes > 1 and self._at.ranges:
+        if self._at.ranges and (self._width.lanes > 1 or self._at.flight.demands):
+            # Whoever reads ranges has others brought ahead, which then need not be cut out.
             end = min(end or self._at.spool.size, position + PIECE_BYTES)
         return None if end is None or end >= self._at.spool.size else end
 

@@ -33,19 +33,26 @@ class SideLane:
     """One stretch `[position, end)` being fetched; `task` does it, with `reader`.
 
     `doubtful`: somebody left who was to read some of it; `needed_by`: who was found then
-    who still is.
+    who still is. `ending`: nobody is, so that it will be ended soon.
     """
 
-    __slots__ = ("doubtful", "end", "kind", "needed_by", "position", "reader", "task")
+    __slots__ = ("doubtful", "end", "ending", "kind", "needed_by", "position", "reader", "task")
 
     def __init__(self, kind: Kind, start: int, end: int, reader: Reader | None = None) -> None:
         self.kind: Kind = kind
         self.doubtful = False
         self.needed_by: Demand | None = None
+        self.ending: asyncio.TimerHandle | None = None
         self.position = start
         self.end = end
         self.reader = reader
         self.task: asyncio.Task[None] | None = None
+
+    def stay(self) -> None:
+        """It is not ended for being needed by nobody. Idempotent."""
+        if self.ending is not None:
+            self.ending.cancel()
+            self.ending = None
 
 
 class Stretches:

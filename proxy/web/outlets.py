@@ -72,13 +72,15 @@ class Outlets:
         if self._epoll is None:
             return
         for fd, _ in self._epoll.poll(0, _AT_ONCE):
-            self.soon(self._watching[fd])
+            self._queue.append(self._watching[fd])
+        if not self._running:
+            self._turn()
 
     def _turn(self) -> None:
         loop = asyncio.get_running_loop()
         now = loop.time
         until = now() + TURN_S
-        queue = self._queue
+        queue, self._running = self._queue, True
         try:
             while queue:
                 queue.popleft()()

@@ -33,13 +33,9 @@ EXACT = 1.0
 MERGED = 1 + 1 / 16
 # Once a stream to the end asked for much, what lies before it is brought, too.
 STREAMED = 1.10
-# The whole, by several at once. What brings the rest may read again what others are bringing
-# ahead of it, rather than be cut for less than 16 MiB; how much that is depends on timing.
-# Of open ranges little is on its way ahead: 1.02 mostly, 1.11 on a busy machine.
-OPEN_AT_ONCE = 1.5
-# Closed ones are on their way whole: 1.0 mostly, 1.6 of a large blob on a busy machine. No
-# byte comes more than twice.
-CLOSED_AT_ONCE = 2.0
+# Of a connection that is closed early some bytes are lost: of open ranges a few, where the
+# machine stops for so long that the next one comes late.
+OPEN_AT_ONCE = 1.15
 
 Span = tuple[int, int]
 """First byte and exclusive end."""
@@ -204,7 +200,7 @@ async def by_four(puller: Puller, ask: Callable[[int], Awaitable[None]], *, step
         (overlaybd, EXACT),
         (nydus_streaming, STREAMED),
         (containerd, OPEN_AT_ONCE),
-        (soci_parallel, CLOSED_AT_ONCE),
+        (soci_parallel, EXACT),
     ],
 )
 async def test_a_puller_gets_what_it_asks_for_little_more_is_fetched_and_nothing_twice(

@@ -6,15 +6,17 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from itertools import pairwise
 from typing import Literal
 
 import pytest
 
+from proxy.cache import lanes
 from proxy.cache.demand import WINDOW_BYTES_MAX, WINDOW_BYTES_MIN
 from proxy.cache.spool import Spool
-from tests.flows.conftest import Running, World
+from tests.flows.conftest import DEADLINE_S, Running, World
 from tests.flows.layers import MIB, add_layer, add_layers, path_of, pull_layer, raw_get, receive
-from tests.flows.test_lazy_clients import range_of
+from tests.flows.test_lazy_clients import Puller, range_of
 from tests.flows.test_lazy_pulls import SIZE, ask_range
 from tests.flows.test_lazy_trouble import flight_of
 from tests.flows.test_ranges import parts_of
@@ -198,3 +200,22 @@ async def test_windows_that_stall_end_with_their_last_reader(
     # Nobody waits for what they would have brought.
     upstream.heal()
     await ask_range(proxy, blob, start + came, start + came + 200_000)
+
+
+async def test_open_ranges_one_after_the_other_are_fetched_once_and_little_beyond_the_last(
+    world: World, upstream: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As containerd does it, that hangs up after each chunk."""
+    monkeypatch.setattr(lanes, "_GRACE_S", DEADLINE_S)  # This machine may stop for longer.
+    blob = add_layer(upstream, 160 * MIB)
+    proxy = await world.start({"lab": upstream})
+    puller, chunk = Puller(proxy, blob), 8 * MIB
+    for number in range(4):
+        await puller.get_open(number * chunk, leave_after=chunk)
+    await until(lambda: flight_of(proxy).followers == 0, "the last one is noticed to have left")
+    asked = [span_of(seen) for seen in upstream.requests(kind="blob", method="GET")]
+    asked.sort()
+    assert all(end == start for (_, end), (start, _) in pairwise(asked))
+    # It took what lies in buffers, too; then two windows are begun anew.
+    assert 4 * chunk <= asked[-1][1] <= 4 * chunk + 7 * WINDOW_BYTES_MIN
+    assert len(asked) <= 16

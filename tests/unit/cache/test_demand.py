@@ -268,3 +268,81 @@ def test_what_is_not_taken_is_told_again_and_others_are_told_after_it() -> None:
     for _ in range(2):
         spans = [(start, end) for _, start, end in demands.gaps(Extents())]
         assert spans == [(0, 2 * MIB), (5 * MIB, 6 * MIB)]
+
+
+def began_open(demands: Demands, *starts: int) -> list[Demand]:
+    began = [Demand(start, 100 * MIB, is_open=True) for start in starts]
+    for one in began:
+        demands.add([one])
+    return began
+
+
+def read_on(demands: Demands, have: Extents, demand: Demand, to: int) -> list[tuple[int, int]]:
+    """It reads to there, and no further; what is fetched meanwhile, at once."""
+    found = []
+    while True:
+        for _, start, end in taken(demands, have):
+            found.append((start, end))
+        if demand.at == to:
+            return found
+        demands.move(demand, min(to, demand.at + MIB // 4, have.end_at(demand.at)))
+
+
+def test_of_open_ranges_no_more_is_fetched_than_up_to_where_the_next_one_began() -> None:
+    demands, have = Demands(), Extents()
+    first, second = began_open(demands, 0, 8 * MIB)
+    read_on(demands, have, first, 8 * MIB - 1)
+    assert next(iter(have)) == (0, 16 * MIB)
+    demands.remove([first])
+    read_on(demands, have, second, 16 * MIB - 1)
+    assert list(have) == [(0, 16 * MIB)]
+    # Who begins now is known to read so much.
+    (third,) = began_open(demands, 24 * MIB)
+    assert read_on(demands, have, third, 32 * MIB - 1) == [(24 * MIB, 32 * MIB)]
+
+
+def test_who_goes_on_beyond_that_gets_more_a_little_at_first() -> None:
+    demands, have = Demands(), Extents()
+    first, _ = began_open(demands, 0, 8 * MIB)
+    read_on(demands, have, first, 8 * MIB - 1)
+    assert have.end_at(0) == 16 * MIB
+    demands.move(first, 8 * MIB)
+    assert first.reach == WINDOW_BYTES_MIN
+    read_on(demands, have, first, 40 * MIB)
+    assert have.end_at(0) > 40 * MIB
+
+
+def test_the_little_that_is_left_behind_that_point_is_heard_of() -> None:
+    demands, have, heard = Demands(), Extents(), []
+    (first,) = (Demand(0, 8 * MIB + 100, is_open=True),)
+    demands.add([first])
+    demands.add([Demand(8 * MIB, 8 * MIB + 100, is_open=True)])
+    assert first.until == 8 * MIB
+    have.add(0, 8 * MIB)
+    demands.move(first, 8 * MIB - 10)
+    demands.changed = lambda: heard.append(1)
+    demands.move(first, 8 * MIB)
+    assert heard == [1]
+    assert next_gap(demands, have) == (8 * MIB, 8 * MIB + 100)
+
+
+def test_open_ranges_that_begin_side_by_side_or_far_apart_teach_nothing() -> None:
+    demands, have = Demands(), Extents()
+    near = began_open(demands, 0, 1000, WINDOW_BYTES_MIN - 1)
+    assert [one.until for one in near] == [100 * MIB] * 3
+    far = Demands()
+    began_open(far, 0, 80 * MIB)
+    found = [(start, end - start) for _, start, end in taken(far, have)]
+    assert found == [(0, WINDOW_BYTES_MIN), (80 * MIB, WINDOW_BYTES_MIN)]
+
+
+def test_so_many_beginnings_are_kept_and_no_more() -> None:
+    demands = Demands()
+    for start in range(5000):
+        one = Demand(start * 3 * MIB, 20_000 * MIB, is_open=True)
+        demands.add([one])
+        demands.remove([one])
+    assert len(demands._beginnings) <= 1024
+    again = Demand(0, 20_000 * MIB, is_open=True)
+    demands.add([again])
+    assert again.until == 3 * MIB

@@ -9,7 +9,7 @@ import pytest
 
 from proxy.cache.local import OpenFile
 from proxy.web import residency
-from proxy.web.residency import lately_resident, read_in, resident
+from proxy.web.residency import all_cached, lately_resident, read_in, resident
 
 SIZE = 1024 * 1024
 
@@ -86,4 +86,80 @@ def test_one_answer_does_for_all_who_read_the_same_at_once(
     now += 0.021
     assert lately_resident(file, 100, 10)
     assert asked[5:] == [(100, 10)]
+    file.release()
+
+
+def test_pages_in_the_cache_are_counted(fd: int) -> None:
+    if not all_cached(fd, 0, SIZE):
+        pytest.skip("this kernel, or the temporary folder's file system, can't count pages")
+    assert all_cached(fd, 12_345, 1)
+    assert all_cached(fd, SIZE - 5000, 5000)
+    if not drop(fd, 0, SIZE):
+        pytest.skip("the temporary folder is in memory: nothing there ever waits")
+    read_in(fd, 0, SIZE)
+    assert all_cached(fd, 0, SIZE)
+    drop(fd, 400 * 1024, 4096)
+    assert not all_cached(fd, 0, SIZE)
+    assert not all_cached(fd, 400 * 1024 + 5, 1)
+    assert all_cached(fd, 0, 4096)
+
+
+def test_what_can_not_be_counted_is_not_taken_to_be_there() -> None:
+    assert not all_cached(-1, 0, 100)
+
+
+class Looks:
+    """What is asked of the kernel, with made-up answers."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: list[str] = []
+        self.there = self.counted = True
+        self.now = 100.0
+        monkeypatch.setattr(residency, "resident", lambda *_: self._answer("looked", self.there))
+        monkeypatch.setattr(residency, "all_cached", lambda *_: self._answer("c", self.counted))
+        monkeypatch.setattr(residency.time, "monotonic", lambda: self.now)
+
+    def _answer(self, what: str, answer: bool) -> bool:
+        self.asked.append(what)
+        return answer
+
+    def later(self, seconds: float) -> list[str]:
+        """What was asked until now."""
+        self.now += seconds
+        asked, self.asked = self.asked, []
+        return asked
+
+
+def test_large_stretches_that_were_seen_are_counted_for_a_while(
+    fd: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks, file, mib = Looks(monkeypatch), OpenFile(os.dup(fd), SIZE), 1024 * 1024
+    assert lately_resident(file, 0, mib)
+    assert looks.later(0.1) == ["looked"]
+    assert lately_resident(file, mib, mib)
+    assert looks.later(0.1) == ["looked"]
+    assert lately_resident(file, mib // 2, mib)
+    assert looks.later(0.1) == ["c"]
+    # Not all of it was seen.
+    assert lately_resident(file, mib + 1, mib)
+    assert looks.later(30) == ["looked"]
+    assert lately_resident(file, 0, mib)
+    assert looks.later(0.1) == ["looked"]
+    file.release()
+
+
+def test_when_fewer_are_counted_each_is_looked_at(fd: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, file = Looks(monkeypatch), OpenFile(os.dup(fd), SIZE)
+    assert lately_resident(file, 0, SIZE)
+    assert looks.later(0.1) == ["looked"]
+    looks.counted = False
+    assert lately_resident(file, 0, SIZE)
+    assert looks.later(0.1) == ["c", "looked"]
+    looks.there = False
+    assert not lately_resident(file, 0, SIZE)
+    assert looks.later(0.1) == ["c", "looked"]
+    # It is being read in: all are counted before any is there.
+    looks.counted = True
+    assert not lately_resident(file, 0, SIZE)
+    assert looks.later(0.1) == ["looked"]
     file.release()
