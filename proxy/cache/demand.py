@@ -159,6 +159,10 @@ class Demands:
         left, self._left = self._left, Extents()
         return left
 
+    def beyond(self, position: int) -> bool:
+        """Whether somebody is still to read something behind that."""
+        return any(demand.until > position for demand in self._all)
+
     def needing(self, start: int, end: int, before: Demand | None = None) -> Demand | None:
         """Who is still to read something of `[start, end)`; `before`: who was it last time."""
         if before is not None and before in self._all and before.needs(start, end):

@@ -119,8 +119,9 @@ class MainLane:
             # Each stop would bring the whole blob anew.
             return None
         end = self._at.stretch_ahead(position)
-        if self._at.ranges and (self._width.lanes > 1 or self._at.flight.demands):
-            # Whoever reads ranges has others brought ahead, which then need not be cut out.
+        ranges_ahead = self._at.flight.demands.beyond(position)
+        if self._at.ranges and (self._width.lanes > 1 or ranges_ahead):
+            # What is brought ahead for them then need not be cut out.
             end = min(end or self._at.spool.size, position + PIECE_BYTES)
         return None if end is None or end >= self._at.spool.size else end
 

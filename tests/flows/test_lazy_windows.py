@@ -219,3 +219,24 @@ async def test_open_ranges_one_after_the_other_are_fetched_once_and_little_beyon
     # It took what lies in buffers, too; then two windows are begun anew.
     assert 4 * chunk <= asked[-1][1] <= 4 * chunk + 7 * WINDOW_BYTES_MIN
     assert len(asked) <= 16
+
+
+async def test_while_ranges_are_read_further_on_the_rest_is_asked_for_in_pieces(
+    world: World, upstream: FakeRegistry
+) -> None:
+    """None of it has to be cut, or fetched again, when windows are begun ahead of it."""
+    blob = add_layer(upstream, 64 * MIB)
+    held = hold(upstream, blob, stall_at=100, behind=40 * MIB)
+    proxy = await world.start({"lab": upstream})
+    ahead = asyncio.create_task(ask_range(proxy, blob, 40 * MIB, 42 * MIB))
+    await until(lambda: held.waiting == 1, "the window has begun")
+    whole = asyncio.create_task(pull_layer(proxy, blob))
+    await until(lambda: upstream.count(kind="blob", method="GET") == 7, "all before it is, too")
+    held.set()
+    await asyncio.gather(ahead, whole)
+    asked = sorted(span_of(seen) for seen in upstream.requests(kind="blob", method="GET"))
+    assert asked[:5] == [(at * MIB, (at + 8) * MIB) for at in range(0, 40, 8)]
+    assert asked[5:-1] == [(40 * MIB, 41 * MIB), (41 * MIB, 42 * MIB)]
+    # Nobody reads further on any more.
+    assert asked[-1] == (42 * MIB, 10 * SIZE)
+    assert upstream.bytes_sent(kind="blob", method="GET") == blob.size

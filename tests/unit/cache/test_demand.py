@@ -346,3 +346,13 @@ def test_so_many_beginnings_are_kept_and_no_more() -> None:
     again = Demand(0, 20_000 * MIB, is_open=True)
     demands.add([again])
     assert again.until == 3 * MIB
+
+
+def test_who_reads_further_on_is_known() -> None:
+    demands, near = Demands(), Demand(0, 10, is_open=False)
+    demands.add([near, Demand(0, 8 * MIB, is_open=True)])
+    assert demands.beyond(10)
+    assert not demands.beyond(8 * MIB)
+    demands.remove([demand for demand in demands._all if demand is not near])
+    assert demands.beyond(9)
+    assert not demands.beyond(10)
