@@ -1,6 +1,7 @@
 """The way to Redis: bounded commands, and a breaker that makes its absence cheap.
 
-A command has half a second. The first that fails closes the way for all; from
+A command has half a second, and again as much if it was this process that stood still
+(`stalls.py`). The first that fails closes the way for all; from
 then on `RedisAway` costs microseconds, while one task of our own asks after 1, 2,
 4, 5, 5 … seconds whether reads and writes work again. No request ever waits for
 that question.
@@ -21,8 +22,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
 import structlog
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from proxy.coordination.redis_client import CONNECTIONS_MAX, Client
+from proxy.coordination.stalls import Stalls
 from proxy.events import CoordinationAsked, CoordinationMoved, CoordinationOperation
 from proxy.ports import Observe
 
@@ -71,6 +74,7 @@ class Link:
         self._timings = timings
         self._monotonic = monotonic
         self._slots = asyncio.Semaphore(CONNECTIONS_MAX)
+        self._stalls = Stalls()
         self._state: Literal["new", "ok", "down", "closed"] = "new"
         self._fell = asyncio.Event()
         self._owned: set[asyncio.Task[Any]] = set()
@@ -139,12 +143,14 @@ class Link:
         limit_s: float,
         send: Callable[[], Coroutine[Any, Any, Any]],
     ) -> Any:
-        started = self._monotonic()
+        started, began = self._monotonic(), asyncio.get_running_loop().time()
         try:
-            async with asyncio.timeout(limit_s), self._slots:
-                if self._state == "down" and operation != "probe":
-                    raise RedisAway  # It went away while we waited for our turn.
-                reply = await send()
+            try:
+                reply = await self._once(operation, limit_s, send)
+            except (TimeoutError, RedisTimeoutError):
+                if not self._stalls.since(began):
+                    raise
+                reply = await self._once(operation, limit_s, send)
         except RedisAway:
             raise
         except Exception as error:
@@ -154,6 +160,18 @@ class Link:
             raise RedisAway from error
         self._asked(operation, started, answered=True)
         return reply
+
+    async def _once(
+        self,
+        operation: CoordinationOperation,
+        limit_s: float,
+        send: Callable[[], Coroutine[Any, Any, Any]],
+    ) -> Any:
+        with self._stalls.watched():
+            async with asyncio.timeout(limit_s), self._slots:
+                if self._state == "down" and operation != "probe":
+                    raise RedisAway  # It went away while we waited for our turn.
+                return await send()
 
     def _asked(self, operation: CoordinationOperation, started: float, *, answered: bool) -> None:
         duration_s = self._monotonic() - started

@@ -52,6 +52,22 @@ async def test_a_frozen_redis_costs_half_a_second_once(
     assert await one.get("tag") == b"fresh"
 
 
+async def test_who_stood_still_itself_asks_again(server: RedisServer, replica: NewReplica) -> None:
+    seen = Seen()
+    one = await replica("one", seen, timings=Timings())
+    await one.put("tag", b"fresh", ttl_s=60)
+    server.pause()
+    asked = [asyncio.create_task(one.get(f"k{number}")) for number in range(3)]
+    link = one._link
+    await until(lambda: link._stalls._waiting == len(asked), "they are asked for")
+    server.resume()
+    time.sleep(0.8)  # As a process does that gets no processor.
+    await asyncio.gather(*asked)
+    assert one.up
+    answers = [event.answered for event in seen.events if isinstance(event, CoordinationAsked)]
+    assert all(answers)
+
+
 async def test_many_who_ask_a_frozen_redis_wait_no_longer_than_one(
     server: RedisServer, replica: NewReplica
 ) -> None:
