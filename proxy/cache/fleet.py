@@ -120,7 +120,6 @@ class FleetSupplies:
     async def _choose(self) -> Supply:
         while True:
             if self._ask_storage and self._durable is not None:
-                self._ask_storage = False
                 return StorageSupply(self._durable, self._key)
             if self.lease is not None or self.alone:
                 return await self._upstreams.choose()
@@ -154,7 +153,7 @@ class FleetSupplies:
                 self._ask_storage = self._durable is not None
                 self.alone = not self._claims or self._empty >= _EMPTY_MAX
             case "storage":
-                pass
+                self._ask_storage = False
 
     def failed(self, supply: Supply, error: UpstreamUnavailable) -> None:
         """See `Supplies`."""

@@ -40,6 +40,8 @@ _LINGER_S = 30.0
 # Who hangs up when it has its chunk asks for the next one at once, and what is under way
 # in a connection that is closed was sent in vain.
 _GRACE_S = 0.05
+# Who comes back to what has not moved for so long is better off with a new connection.
+_STILL_S = 1.0
 
 
 class Lanes:
@@ -155,6 +157,7 @@ class Lanes:
                 async for chunk in chunks:
                     await self._at.take(reader.position - len(chunk), chunk, urgent=urgent)
                     lane.position, urgent = reader.position, False
+                    lane.moved_at = asyncio.get_running_loop().time()
             self._at.pump.flush()
         except RangeIgnored:
             self._at.ranges = False
@@ -199,13 +202,14 @@ class Lanes:
         return position is not None and position <= start < position + AHEAD_BYTES_MAX
 
     def _drop_unneeded(self) -> None:
-        """End windows whose readers have left, unless all is brought anyway."""
+        """End windows whose readers have left."""
         unneeded, loop = self._at.unneeded(), asyncio.get_running_loop()
         for lane in self._at.sides:
-            if lane not in unneeded or self._flight.whole:
+            if lane not in unneeded:
                 lane.stay()
             elif lane.ending is None and lane.task is not None:
-                lane.ending = loop.call_later(_GRACE_S, lane.task.cancel)
+                still = loop.time() - lane.moved_at > _STILL_S
+                lane.ending = loop.call_later(0 if still else _GRACE_S, lane.task.cancel)
 
     def _add_pieces(self) -> None:
         while (

@@ -29,6 +29,8 @@ _WIDE_BYTES_MIN = 32 * 1024 * 1024
 _TRIAL_BYTES_MIN = 16 * 1024 * 1024
 _TRIAL_BYTES_MAX = 32 * 1024 * 1024
 _TRIAL_SHARE = 1 / 4
+# A piece each costs a round trip: no longer than windows keep being begun.
+_LATELY_S = 1.0
 
 
 def trial_end(start: int, size: int | None) -> int | None:
@@ -68,13 +70,16 @@ class MainLane:
             position = await self._past_what_comes(position)
         reader = opened or self._open_reader("main", position, self._bound(position))
         self._reader = reader
+        beside_windows = False
         try:
+            if opened is None:
+                beside_windows = await self._move(reader, position)
             while position < size:
                 position = await self._past_what_comes(await self._read(reader))
-                if self._width.lanes == 1:
+                if self._width.lanes == 1 and not beside_windows:
                     self._width.settle()
                 if position < size:
-                    await reader.move(position, self._bound(position))
+                    beside_windows = await self._move(reader, position)
             await self._at.pump.drain()
         except OSError as error:
             raise unwritable(error) from error
@@ -113,16 +118,27 @@ class MainLane:
             if end is not None and (reader.end is None or end < reader.end):
                 reader.end = end
 
+    async def _move(self, reader: Reader, position: int) -> bool:
+        """Ask from there on: an upstream for a piece, while others read further on, so that
+        nothing of what is brought for them need be cut out. Whether it is for that.
+        """
+        lately = asyncio.get_running_loop().time() - self._at.window_at < _LATELY_S
+        beside_windows = lately and self._at.flight.demands.beyond(position)
+        trial: int | None = None
+        if self._at.ranges and not reader.range_ignored:
+            if self._width.lanes > 1 or beside_windows:
+                trial = position + PIECE_BYTES
+            elif not self._width.settled:
+                trial = trial_end(position, self._at.spool.size)
+        await reader.move(position, self._bound(position), trial_end=trial)
+        return beside_windows
+
     def _bound(self, position: int) -> int | None:
         """Where to stop; None: at the end of the blob."""
         if self._reader is not None and self._reader.range_ignored:
             # Each stop would bring the whole blob anew.
             return None
         end = self._at.stretch_ahead(position)
-        ranges_ahead = self._at.flight.demands.beyond(position)
-        if self._at.ranges and (self._width.lanes > 1 or ranges_ahead):
-            # What is brought ahead for them then need not be cut out.
-            end = min(end or self._at.spool.size, position + PIECE_BYTES)
         return None if end is None or end >= self._at.spool.size else end
 
     async def _read(self, reader: Reader) -> int:

@@ -215,18 +215,18 @@ class Reader:
     def _until(self) -> int | None:
         return self.size if self.end is None else self.end
 
-    async def move(self, start: int, end: int | None) -> None:
+    async def move(self, start: int, end: int | None, *, trial_end: int | None = None) -> None:
         """Go on somewhere else, with the next chunk."""
         await self._disconnect()
         self.position, self.end = start, end
+        self._trial_end = trial_end
 
     async def _connect(self) -> None:
         while True:
             self._supply = supply = await self._supplies.choose()
             # Not asked of the store and of other replicas, which are looked at first.
-            untried = supply.origin == "upstream" and self.end is None
-            trial = self._trial_end if untried else None
-            if trial is not None:
+            trial = self._trial_end if supply.origin == "upstream" else None
+            if trial is not None and (self.end is None or self.end > trial):
                 self.end = trial
             opened = supply.open(self._digest, start=self.position, end=self.end)
             self.asking = True

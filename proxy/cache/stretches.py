@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
 from proxy.cache.demand import Demand
@@ -33,16 +34,28 @@ class SideLane:
     """One stretch `[position, end)` being fetched; `task` does it, with `reader`.
 
     `doubtful`: somebody left who was to read some of it; `needed_by`: who was found then
-    who still is. `ending`: nobody is, so that it will be ended soon.
+    who still is. `ending`: nobody is, so that it will be ended soon. `moved_at`: when
+    something came last, on the loop's clock.
     """
 
-    __slots__ = ("doubtful", "end", "ending", "kind", "needed_by", "position", "reader", "task")
+    __slots__ = (
+        "doubtful",
+        "end",
+        "ending",
+        "kind",
+        "moved_at",
+        "needed_by",
+        "position",
+        "reader",
+        "task",
+    )
 
     def __init__(self, kind: Kind, start: int, end: int, reader: Reader | None = None) -> None:
         self.kind: Kind = kind
         self.doubtful = False
         self.needed_by: Demand | None = None
         self.ending: asyncio.TimerHandle | None = None
+        self.moved_at = asyncio.get_running_loop().time()
         self.position = start
         self.end = end
         self.reader = reader
@@ -58,7 +71,8 @@ class SideLane:
 class Stretches:
     """`have` are bytes taken over from the sources, perhaps not yet in the file;
     `coming` are these and those that a side lane is bringing, both to look at only.
-    `ranges`: whether the sources send parts; `changed` wakes who decides.
+    `ranges`: whether the sources send parts; `window_at`: when a window was begun last, on
+    the loop's clock; `changed` wakes who decides.
     """
 
     def __init__(self, flight: Flight, spool: Spool, pump: Pump) -> None:
@@ -67,6 +81,7 @@ class Stretches:
         self.pump = pump
         self.sides: list[SideLane] = []
         self.ranges = True
+        self.window_at = -math.inf
         self.changed = asyncio.Event()
         self.have = spool.extents.copy()
         self.coming = self.have.copy()
@@ -74,6 +89,8 @@ class Stretches:
     def begin(self, lane: SideLane) -> None:
         """It brings its stretch from now on."""
         self.sides.append(lane)
+        if lane.kind == "window":
+            self.window_at = asyncio.get_running_loop().time()
         self.coming.add(lane.position, lane.end)
 
     def end(self, lane: SideLane) -> None:

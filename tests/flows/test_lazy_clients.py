@@ -37,6 +37,10 @@ STREAMED = 1.10
 # machine stops for so long that the next one comes late.
 OPEN_AT_ONCE = 1.15
 
+# Of closed ones nothing is, while windows keep being begun: where the machine stops for a
+# second, what brings the rest asks for more than a piece, and reads some of theirs again.
+CLOSED_AT_ONCE = 1.5
+
 Span = tuple[int, int]
 """First byte and exclusive end."""
 
@@ -200,7 +204,7 @@ async def by_four(puller: Puller, ask: Callable[[int], Awaitable[None]], *, step
         (overlaybd, EXACT),
         (nydus_streaming, STREAMED),
         (containerd, OPEN_AT_ONCE),
-        (soci_parallel, EXACT),
+        (soci_parallel, CLOSED_AT_ONCE),
     ],
 )
 async def test_a_puller_gets_what_it_asks_for_little_more_is_fetched_and_nothing_twice(

@@ -11,7 +11,7 @@ from typing import Literal
 
 import pytest
 
-from proxy.cache import lanes
+from proxy.cache import lanes, main_lane
 from proxy.cache.demand import WINDOW_BYTES_MAX, WINDOW_BYTES_MIN
 from proxy.cache.spool import Spool
 from tests.flows.conftest import DEADLINE_S, Running, World
@@ -222,9 +222,10 @@ async def test_open_ranges_one_after_the_other_are_fetched_once_and_little_beyon
 
 
 async def test_while_ranges_are_read_further_on_the_rest_is_asked_for_in_pieces(
-    world: World, upstream: FakeRegistry
+    world: World, upstream: FakeRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """None of it has to be cut, or fetched again, when windows are begun ahead of it."""
+    monkeypatch.setattr(main_lane, "_LATELY_S", DEADLINE_S)  # This machine may take a while.
     blob = add_layer(upstream, 64 * MIB)
     held = hold(upstream, blob, stall_at=100, behind=40 * MIB)
     proxy = await world.start({"lab": upstream})
