@@ -241,3 +241,19 @@ async def test_while_ranges_are_read_further_on_the_rest_is_asked_for_in_pieces(
     # Nobody reads further on any more.
     assert asked[-1] == (42 * MIB, 10 * SIZE)
     assert upstream.bytes_sent(kind="blob", method="GET") == blob.size
+
+
+async def test_who_gives_up_on_a_stalled_range_and_asks_again_gets_a_new_connection(
+    world: World, upstream: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "_STILL_S", 0.0)
+    blob = add_layer(upstream, 64 * MIB)
+    proxy = await world.start({"lab": {"url": upstream.url, "stall_s": 2 * DEADLINE_S}})
+    await ask_range(proxy, blob, 0, 2)
+    held = hold(upstream, blob, stall_at=1000, behind=16 * MIB)
+    stalled = await ask_on(proxy, blob, 20 * MIB, read_bytes=100)
+    await until(lambda: held.waiting == 1, "it stalls")
+    upstream.heal()
+    stalled.close()
+    await ask_range(proxy, blob, 20 * MIB, 21 * MIB)
+    assert not held.is_set()

@@ -222,3 +222,30 @@ async def test_wrong_bytes_in_a_piece_are_never_completed_nor_kept(
     await until_landed(proxy)
     upstream.heal()
     await pull_layer(proxy, blob)
+
+
+@pytest.mark.parametrize("connections", [1, 4])
+async def test_of_what_the_store_has_no_part_is_asked_of_the_upstream(
+    world: World, upstream: FakeRegistry, connections: int
+) -> None:
+    """However often the fill of another replica goes on somewhere else."""
+    blob = add_layer(upstream, 64 * MIB)
+    async with FakeS3() as store, world.stack:
+        s3 = {"endpoint": store.url, "bucket": BUCKET, "access_key": "a", "secret_key": "s"}
+        shared = {"storage": {"s3": s3}, "tag_fresh_s": 3600, "blob_connections_max": connections}
+        one = await world.start({"lab": upstream}, data_dir=str(world.root / "one"), **shared)
+        await pull(one, blob)
+        kept = f"blobs/public/sha256/{blob.digest.hex[:2]}/{blob.digest.hex}"
+        await until(lambda: kept in store.objects, "it is stored")
+        sent = upstream.bytes_sent(kind="blob", method="GET")
+        other = await world.start({"lab": upstream}, data_dir=str(world.root / "other"), **shared)
+        assert (await other.ask("/v2/lab/app/manifests/v1")).status == 200
+        for at in (20 * MIB, 30 * MIB, 40 * MIB):
+            wanted = {"Range": f"bytes={at}-{at + 2 * MIB - 1}"}
+            assert (await other.ask(path_of(blob), **wanted)).body == blob.body[at : at + 2 * MIB]
+        url, tail = other.url + path_of(blob), {"Range": f"bytes={50 * MIB}-"}
+        async with other.client.get(url, headers=tail) as ahead:
+            # It does not read on.
+            assert await ahead.content.readexactly(1) == blob.body[50 * MIB : 50 * MIB + 1]
+            await pull_layer(other, blob)
+        assert upstream.bytes_sent(kind="blob", method="GET") == sent
