@@ -124,12 +124,12 @@ class MainLane:
         """
         lately = asyncio.get_running_loop().time() - self._at.window_at < _LATELY_S
         beside_windows = lately and self._at.flight.demands.beyond(position)
-        trial: int | None = None
+        trial, size = None, self._at.spool.size
         if self._at.ranges and not reader.range_ignored:
             if self._width.lanes > 1 or beside_windows:
-                trial = position + PIECE_BYTES
+                trial = position + PIECE_BYTES if position + PIECE_BYTES < size else None
             elif not self._width.settled:
-                trial = trial_end(position, self._at.spool.size)
+                trial = trial_end(position, size)
         await reader.move(position, self._bound(position), trial_end=trial)
         return beside_windows
 
