@@ -151,13 +151,13 @@ class Lanes:
     async def _run_side(self, lane: SideLane) -> None:
         reader = lane.reader or self._open_reader(lane.kind, lane.position, lane.end)
         lane.reader = reader
-        urgent = lane.kind == "window"
+        urgent, loop = lane.kind == "window", asyncio.get_running_loop()
         try:
             async with aclosing(reader.chunks()) as chunks:
                 async for chunk in chunks:
                     await self._at.take(reader.position - len(chunk), chunk, urgent=urgent)
                     lane.position, urgent = reader.position, False
-                    lane.moved_at = asyncio.get_running_loop().time()
+                    lane.moved_at = loop.time()
             self._at.pump.flush()
         except RangeIgnored:
             self._at.ranges = False

@@ -7,7 +7,8 @@ Of a large blob whose size is known beforehand (its manifest was pulled here, to
 held here) it first asks for the beginning only (`trial_end`). While that comes, it turns
 out whether a second connection brings more (`width.py`). If not, it asks for all that is
 left in one go: an upstream that fills the link with one connection sees two requests, or
-three if a second connection was tried, and no byte twice.
+three if a second connection was tried, and no byte twice. While windows are begun further
+on, it asks an upstream in pieces, so that it need not be cut for them.
 """
 
 from __future__ import annotations

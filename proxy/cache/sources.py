@@ -216,7 +216,7 @@ class Reader:
         return self.size if self.end is None else self.end
 
     async def move(self, start: int, end: int | None, *, trial_end: int | None = None) -> None:
-        """Go on somewhere else, with the next chunk."""
+        """Go on somewhere else, with the next chunk; `trial_end` as at first."""
         await self._disconnect()
         self.position, self.end = start, end
         self._trial_end = trial_end

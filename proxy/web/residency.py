@@ -3,7 +3,7 @@
 `sendfile` (or a read) of a single page that is not stops the whole event loop for as
 long as the disk takes. So each window is asked about first, by `mincore`: it sees each
 page, also on overlayfs, tmpfs and FUSE, where `preadv2(RWF_NOWAIT)` can't tell. That
-costs 0.004 to 0.02 CPU-s/GB, by machine, up to a sixth of all that sending costs. So
+costs 0.004 to 0.03 CPU-s/GB, by machine, up to a sixth of all that sending costs. So
 bytes that it has seen are counted from then on: `cachestat` (Linux 6.5) says how many
 pages of a stretch are in the cache, in 0.0004 CPU-s/GB, but not whether they have been
 read in yet; where that is less than all, or not to be had, `mincore` is asked again.

@@ -314,7 +314,7 @@ def test_who_goes_on_beyond_that_gets_more_a_little_at_first() -> None:
 
 def test_the_little_that_is_left_behind_that_point_is_heard_of() -> None:
     demands, have, heard = Demands(), Extents(), []
-    (first,) = (Demand(0, 8 * MIB + 100, is_open=True),)
+    first = Demand(0, 8 * MIB + 100, is_open=True)
     demands.add([first])
     demands.add([Demand(8 * MIB, 8 * MIB + 100, is_open=True)])
     assert first.until == 8 * MIB

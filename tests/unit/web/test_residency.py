@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -30,23 +31,33 @@ def drop(fd: int, offset: int, count: int) -> bool:
     return not resident(fd, offset, count)
 
 
-def test_what_was_just_written_is_there(fd: int) -> None:
-    assert resident(fd, 0, SIZE)
-    assert resident(fd, 12_345, 1)
-    assert resident(fd, SIZE - 1, 1)
+@pytest.fixture(params=[resident, all_cached])
+def there(request: pytest.FixtureRequest, fd: int) -> Callable[[int, int, int], bool]:
+    """Both ways to ask: whether all was read in, and whether there is a page for all."""
+    found: Callable[[int, int, int], bool] = request.param
+    if found is all_cached and not found(fd, 0, SIZE):
+        pytest.skip("this kernel, or the temporary folder's file system, can't count pages")
+    return found
 
 
-def test_one_page_that_is_missing_is_seen_wherever_it_is(fd: int) -> None:
+def test_what_was_just_written_is_there(there, fd: int) -> None:
+    assert there(fd, 0, SIZE)
+    assert there(fd, 12_345, 1)
+    assert there(fd, SIZE - 1, 1)
+    assert there(fd, SIZE - 5000, 5000)
+
+
+def test_one_page_that_is_missing_is_seen_wherever_it_is(there, fd: int) -> None:
     if not drop(fd, 0, SIZE):
         pytest.skip("the temporary folder is in memory: nothing there ever waits")
     read_in(fd, 0, SIZE)
-    assert resident(fd, 0, SIZE)
+    assert there(fd, 0, SIZE)
     drop(fd, 400 * 1024, 4096)
-    assert not resident(fd, 0, SIZE)
-    assert not resident(fd, 400 * 1024 + 5, 1)
-    assert resident(fd, 0, 4096)
+    assert not there(fd, 0, SIZE)
+    assert not there(fd, 400 * 1024 + 5, 1)
+    assert there(fd, 0, 4096)
     read_in(fd, 300 * 1024, 200 * 1024)
-    assert resident(fd, 300 * 1024, 200 * 1024)
+    assert there(fd, 300 * 1024, 200 * 1024)
 
 
 def test_a_file_that_ends_early_is_read_as_far_as_it_goes(fd: int) -> None:
@@ -87,21 +98,6 @@ def test_one_answer_does_for_all_who_read_the_same_at_once(
     assert lately_resident(file, 100, 10)
     assert asked[5:] == [(100, 10)]
     file.release()
-
-
-def test_pages_in_the_cache_are_counted(fd: int) -> None:
-    if not all_cached(fd, 0, SIZE):
-        pytest.skip("this kernel, or the temporary folder's file system, can't count pages")
-    assert all_cached(fd, 12_345, 1)
-    assert all_cached(fd, SIZE - 5000, 5000)
-    if not drop(fd, 0, SIZE):
-        pytest.skip("the temporary folder is in memory: nothing there ever waits")
-    read_in(fd, 0, SIZE)
-    assert all_cached(fd, 0, SIZE)
-    drop(fd, 400 * 1024, 4096)
-    assert not all_cached(fd, 0, SIZE)
-    assert not all_cached(fd, 400 * 1024 + 5, 1)
-    assert all_cached(fd, 0, 4096)
 
 
 def test_what_can_not_be_counted_is_not_taken_to_be_there() -> None:
