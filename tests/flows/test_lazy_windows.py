@@ -230,7 +230,7 @@ async def test_while_ranges_are_read_further_on_the_rest_is_asked_for_in_pieces(
     held = hold(upstream, blob, stall_at=100, behind=40 * MIB)
     proxy = await world.start({"lab": upstream})
     ahead = asyncio.create_task(ask_range(proxy, blob, 40 * MIB, 42 * MIB))
-    await until(lambda: held.waiting == 1, "the window has begun")
+    await until(lambda: held.waiting == 2, "both windows have begun")
     whole = asyncio.create_task(pull_layer(proxy, blob))
     await until(lambda: upstream.count(kind="blob", method="GET") == 7, "all before it is, too")
     held.set()
