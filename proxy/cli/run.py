@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -33,7 +36,9 @@ def serve(
         "log_format": log_format,
     }
     settings = load(config, overrides)
-    from proxy.app import run  # noqa: PLC0415 - the server is heavy; see above
+    # structlog would load it (3 MB, 0.05 s) for tracebacks that a server does not print.
+    with _kept_out("rich"):
+        from proxy.app import run  # noqa: PLC0415 - the server is heavy; see above
     from proxy.notify import Manager  # noqa: PLC0415 - needs asyncio, as the server does
 
     try:
@@ -42,6 +47,20 @@ def serve(
         typer.echo(f"entrepot: {error}", err=True)
         raise typer.Exit(1) from error
     raise typer.Exit(code)
+
+
+@contextlib.contextmanager
+def _kept_out(library: str) -> Iterator[None]:
+    """Who can do without it and imports it meanwhile does without, if it is not loaded yet."""
+    if library in sys.modules:
+        yield
+        return
+    # That is how Python is told that there is no such module.
+    sys.modules[library] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[library]
 
 
 @app.command()

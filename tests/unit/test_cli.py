@@ -229,9 +229,17 @@ def test_python_dash_m_is_the_command_and_imports_nothing_heavy():
 
 
 def test_a_server_loads_what_few_need_only_when_it_is_needed():
-    heavy = ("aiobotocore", "botocore", "redis", "cryptography", "opentelemetry", "typer")
-    code = f"import sys, proxy.app; print([name for name in {heavy!r} if name in sys.modules])"
+    heavy = ("aiobotocore", "botocore", "redis", "cryptography", "opentelemetry", "rich")
+    code = (
+        "import sys\n"
+        "from proxy.cli import main\n"
+        "sys.argv = ['entrepot', 'serve', '--data-dir', '/dev/null/none']\n"
+        "try: main()\n"
+        "except SystemExit as end: print(end.code)\n"
+        f"print('proxy.app' in sys.modules, [name for name in {heavy!r} if name in sys.modules])\n"
+        "import rich.console\n"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    assert done.stdout == "[]\n"
+    assert done.stdout.splitlines() == ["1", "True []"]
