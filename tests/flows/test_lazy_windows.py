@@ -252,7 +252,7 @@ async def test_who_gives_up_on_a_stalled_range_and_asks_again_gets_a_new_connect
     await ask_range(proxy, blob, 0, 2)
     held = hold(upstream, blob, stall_at=1000, behind=16 * MIB)
     stalled = await ask_on(proxy, blob, 20 * MIB, read_bytes=100)
-    await until(lambda: held.waiting == 1, "it stalls")
+    await until(lambda: held.waiting == 2, "what it reads stalls, and what comes next")
     upstream.heal()
     stalled.close()
     # Sooner than what stalls is given up.

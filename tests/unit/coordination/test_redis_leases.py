@@ -9,14 +9,15 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from proxy.coordination.redis import RedisConfig
-from proxy.ports import Held
+from proxy.ports import Held, Lease
 from tests.support.coordination_suite import NAME
 from tests.support.redis_server import MASTER, RedisServer, SentinelGroup
 from tests.support.waiting import until
@@ -58,6 +59,22 @@ def claim_in(server: RedisServer) -> dict[str, Any] | None:
 
 def gone(server: RedisServer) -> bool:
     return claim_in(server) is None
+
+
+@asynccontextmanager
+async def working(lease: Lease) -> AsyncIterator[None]:
+    """What the claim is for gets on."""
+
+    async def go_on() -> None:
+        while True:
+            lease.progress()
+            await asyncio.sleep(0.02)
+
+    task = asyncio.create_task(go_on())
+    try:
+        yield
+    finally:
+        task.cancel()
 
 
 async def test_a_claim_says_who_has_it_and_ends_by_itself(
@@ -287,17 +304,13 @@ async def test_a_claim_outlives_a_failover(tmp_path: Path, replica: NewReplica) 
         async with one.try_hold(NAME) as lease:
             first = claim_in(group.master())
             assert first is not None
-            failing = asyncio.create_task(asyncio.to_thread(group.fail_over))
-            while not failing.done():
-                lease.progress()
-                await asyncio.sleep(0.02)
-            lease.progress()
-            await until(lambda: one.up and other.up, "the new master is used")
-            await until(lambda: claim_in(failing.result()) == first, "the claim is there")
-            lease.progress()
-            async with other.try_hold(NAME) as held:
-                assert isinstance(held, Held)
-            assert not lease.lost
+            async with working(lease):
+                master = await asyncio.to_thread(group.fail_over)
+                await until(lambda: one.up and other.up, "the new master is used")
+                await until(lambda: claim_in(master) == first, "the claim is there")
+                async with other.try_hold(NAME) as held:
+                    assert isinstance(held, Held)
+                assert not lease.lost
         await one.aclose()
         await other.aclose()
 

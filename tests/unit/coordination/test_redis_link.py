@@ -74,8 +74,9 @@ async def test_many_who_ask_a_frozen_redis_wait_no_longer_than_one(
     one = await replica("one", timings=Timings())
     server.pause()
     started = time.monotonic()
-    assert await asyncio.gather(*(one.get(f"k{n}") for n in range(500))) == [None] * 500
-    assert time.monotonic() - started <= 0.9
+    assert await asyncio.gather(*(one.get(f"k{n}") for n in range(2000))) == [None] * 2000
+    # In turns of a hundred it were 20 times `operation_s`.
+    assert time.monotonic() - started <= 10 * Timings().operation_s
 
 
 async def test_requests_never_ask_while_redis_is_away(
