@@ -10,7 +10,7 @@ import platform
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -53,15 +53,14 @@ def serve(
 @contextlib.contextmanager
 def _kept_out(library: str) -> Iterator[None]:
     """Who can do without it and imports it meanwhile does without, if it is not loaded yet."""
-    if library in sys.modules:
-        yield
-        return
-    # That is how Python is told that there is no such module.
-    sys.modules[library] = None  # type: ignore[assignment]
+    modules: dict[str, Any] = sys.modules
+    # None is how Python is told that there is no such module.
+    was = modules.setdefault(library, None)
     try:
         yield
     finally:
-        del sys.modules[library]
+        if was is None:
+            del modules[library]
 
 
 @contextlib.contextmanager

@@ -150,15 +150,12 @@ async def test_a_paused_owner_loses_its_claim_and_learns_of_it(
             assert not isinstance(lease, Held)
             ours = claim_in(server)
             os.kill(holder.pid, signal.SIGCONT)
-            reading = asyncio.create_task(asyncio.to_thread(holder.stdout.readline))
-            while not reading.done():
-                lease.progress()
-                await asyncio.sleep(0.02)
-            assert reading.result() == "lost\n"
-            assert await asyncio.to_thread(holder.wait, 10) == 0
-            # It has given back what it thought it had; ours is still ours.
-            assert claim_in(server) == ours
-            assert not lease.lost
+            async with working(lease):
+                assert await asyncio.to_thread(holder.stdout.readline) == "lost\n"
+                assert await asyncio.to_thread(holder.wait, 10) == 0
+                # It has given back what it thought it had; ours is still ours.
+                assert claim_in(server) == ours
+                assert not lease.lost
     finally:
         holder.kill()
         holder.wait()
@@ -246,13 +243,8 @@ async def test_a_forgotten_claim_that_another_took_is_lost(
         server.command("FLUSHALL")
         async with other.try_hold(NAME) as second:
             assert not isinstance(second, Held)
-
-            def learnt() -> bool:
-                lease.progress()
-                second.progress()
-                return bool(lease.lost)
-
-            await until(learnt, "the first one knows that it has lost it")
+            async with working(lease), working(second):
+                await until(lambda: lease.lost, "the first one knows that it has lost it")
             assert not second.lost
             async with one.try_hold(NAME) as held:
                 assert isinstance(held, Held)
